@@ -1,0 +1,68 @@
+# `make help` lists the targets. PYTHON, VENV and TORCH_INDEX can be set on the command line.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# CPU-only users: make run TORCH_INDEX=URL, with PyTorch's own CPU package index (pytorch.org, "Get Started", shows it).
+TORCH_INDEX ?=
+ARGS ?=
+STAMP := $(VENV)/.installed
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+
+.PHONY: help setup run test check lab notebooks export readme clean lock hooks
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make the virtual environment and install the locked dependencies
+
+$(STAMP): requirements.lock setup.py settings.ini
+	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.10, 3.11 or 3.12, or name one with PYTHON=..."; exit 1; }
+	@echo "installing the locked dependencies into $(VENV) (several GB; minutes the first time)"
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and f'Python {v[0]}.{v[1]} is not supported: set PYTHON to 3.10, 3.11 or 3.12')"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifeq ($(TORCH_INDEX),)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+else
+	@grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==' requirements.lock > $(VENV)/cpu.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/cpu.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^(torch|torchvision)==[^ ;]+' requirements.lock)
+endif
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+run: $(STAMP) ## the main job on the built-in data: table, report (ARGS="--reviews FILE ..." for your own)
+	@$(BIN)/mmrec run $(ARGS)
+
+test: $(STAMP) ## everything that must hold: notebooks clean and in step, nbdev_test, pytest
+	@$(MAKE) --no-print-directory check
+	MMREC_PROGRESS=0 $(BIN)/nbdev_test --n_workers 2 --do_print
+	MMREC_PROGRESS=0 $(BIN)/python -m pytest -q tests
+
+check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb?
+	@$(BIN)/python dev/check.py
+
+lab: $(STAMP) ## open JupyterLab on the notebooks
+	@cd nbs && $(abspath $(BIN))/jupyter lab
+
+notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean them
+	@cd nbs && for nb in $(notdir $(NOTEBOOKS)); do echo "$$nb"; \
+	  MMREC_PROGRESS=0 $(abspath $(BIN))/jupyter nbconvert --log-level WARN --to notebook --execute --inplace --ExecutePreprocessor.timeout=900 $$nb || exit 1; done
+	@$(BIN)/nbdev_clean
+	@$(MAKE) --no-print-directory readme
+
+export: $(STAMP) ## write mmrec/ from nbs/
+	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export
+
+readme: $(STAMP) ## write README.md from nbs/index.ipynb
+	@$(BIN)/python dev/readme.py
+
+clean: ## remove what runs have made (data/ and runs/); the environment stays
+	rm -rf data runs
+
+lock: $(STAMP) ## resolve settings.ini anew into requirements.lock (for Python 3.10 to 3.12, all platforms)
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --universal --python-version 3.10 --no-annotate --no-header --constraint dev/constraints.txt --upgrade -q -o requirements.lock
+
+hooks: $(STAMP) ## install the git hooks that keep notebooks clean and mergeable
+	@$(BIN)/nbdev_install_hooks

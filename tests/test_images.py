@@ -1,0 +1,408 @@
+"The picture downloader against a server that does everything a picture host should not."
+import gzip, io, os, signal, socket, struct, subprocess, sys, textwrap, threading, time, zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+from mmrec.core import MmrecError
+from mmrec.images import (ImageClient, ImageError, StatusIndex, attach_images, check_bytes, check_images, check_url,
+                          contact_sheet, download_images, open_image, plot_statuses, status_counts)
+
+HOST = "https://shop.invalid"
+QUICK = dict(timeout=(2, .6), retries=2, max_seconds=4, backoff=.01)
+
+
+def jpeg(seed=0, side=64, **options):
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype="uint8")
+    out = io.BytesIO(); Image.fromarray(pixels).save(out, options.pop("format", "JPEG"), **options)
+    return out.getvalue()
+
+
+def pixel_bomb(side):
+    "A PNG of a few hundred kilobytes at most that unpacks to side x side pixels."
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**7), 9)) + chunk(b"IEND", b"")
+
+
+BOMB, SUPERBOMB, ZIP = pixel_bomb(9000), pixel_bomb(60000), gzip.compress(bytes(50_000_000))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
+    def log_message(self, *args): pass
+
+    def answer(self, body=b"", code=200, length=None, **headers):
+        self.send_response(code)
+        for name, value in headers.items(): self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", len(body) if length is None else length)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        kind, _, number = self.path.lstrip("/").partition(".")[0].partition("-")
+        with self.server.lock:
+            seen = self.server.seen[self.path] = self.server.seen.get(self.path, 0) + 1
+            self.server.peers.add(self.client_address)
+        time.sleep(self.server.delay)
+        try: getattr(self, "do_" + kind)(number, seen)
+        except (BrokenPipeError, ConnectionResetError): self.close_connection = True
+
+    def do_ok(self, number, seen): self.answer(jpeg(int(number or 0)))
+    def do_png(self, number, seen): self.answer(jpeg(format="PNG"))
+    def do_missing(self, number, seen): self.answer(b"no", 404)
+    def do_gone(self, number, seen): self.answer(b"no", 410)
+    def do_forbidden(self, number, seen): self.answer(b"no", 403)
+    def do_broken(self, number, seen): self.answer(b"no", 500)
+    def do_once(self, number, seen): self.answer(jpeg(), 200) if seen > 1 else self.answer(b"", 503, Retry_After="0")
+    def do_busy(self, number, seen): self.answer(jpeg(), 200) if seen > 1 else self.answer(b"", 429, Retry_After="1")
+    def do_closed(self, number, seen): self.answer(b"", 429, Retry_After="3600")
+    def do_dated(self, number, seen): self.answer(b"", 503, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT")
+    def do_html(self, number, seen): self.answer(b"<html>sorry</html>", Content_Type="image/jpeg")
+    def do_noise(self, number, seen): self.answer(os.urandom(5000))
+    def do_empty(self, number, seen): self.answer(b"")
+    def do_pixel(self, number, seen): self.answer(jpeg(side=1, format="PNG"))
+    def do_short(self, number, seen): self.answer(jpeg()[:900], length=5000); self.close_connection = True
+    def do_cut(self, number, seen): self.answer(jpeg()[:900])
+    def do_lie(self, number, seen): self.answer(jpeg(), length=700)
+    def do_huge(self, number, seen): self.answer(b"", length=10**12)
+    def do_circle(self, number, seen): self.answer(b"", 302, Location=self.path)
+    def do_away(self, number, seen): self.answer(b"", 301, Location="/ok-7.jpg")
+    def do_file(self, number, seen): self.answer(b"", 302, Location="file:///etc/passwd")
+    def do_inside(self, number, seen): self.answer(b"", 302, Location="http://169.254.169.254/latest/meta-data")
+    def do_blank(self, number, seen): self.answer(b"", 302, Location=HOST + "/01RmK+J4pJL._AC_.jpg")
+    def do_weird(self, number, seen): self.answer(b"", 302, Location="http://[::1/x.jpg")
+    def do_gzip(self, number, seen): self.answer(gzip.compress(jpeg()), Content_Encoding="gzip")
+    def do_zip(self, number, seen): self.answer(ZIP, Content_Encoding="gzip")
+    def do_bomb(self, number, seen): self.answer(BOMB)
+    def do_superbomb(self, number, seen): self.answer(SUPERBOMB)
+    def do_stall(self, number, seen): self.server.over.wait(5); self.close_connection = True
+    def do_drop(self, number, seen): self.connection.shutdown(socket.SHUT_RDWR); self.close_connection = True
+    def do_babble(self, number, seen): self.wfile.write(b"HELO pictures\r\n\r\n"); self.close_connection = True
+
+    def do_endless(self, number, seen):
+        self.send_response(200); self.end_headers(); self.close_connection = True
+        while True: self.wfile.write(bytes(1 << 16))
+
+    def do_drip(self, number, seen): self.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", bytes(1000))
+    def do_driphead(self, number, seen): self.drip(b"", b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a"*1000)
+    def drip(self, first, rest):
+        self.wfile.write(first)
+        for byte in rest:
+            if self.server.over.wait(.1): break
+            self.wfile.write(bytes([byte]))
+        self.close_connection = True
+
+    def do_chunks(self, number, seen):
+        data = jpeg()
+        self.send_response(200); self.send_header("Transfer-Encoding", "chunked"); self.end_headers()
+        for part in (data[:1000], data[1000:]): self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        if number: self.close_connection = True
+        else: self.wfile.write(b"0\r\n\r\n")
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads, request_queue_size = True, 128
+    def handle_error(self, *args): pass
+
+
+@pytest.fixture
+def server():
+    web = Server(("127.0.0.1", 0), Handler)
+    web.seen, web.peers, web.delay, web.lock, web.over = {}, set(), 0, threading.Lock(), threading.Event()
+    web.url = f"http://127.0.0.1:{web.server_port}"
+    threading.Thread(target=web.serve_forever, kwargs=dict(poll_interval=.01), daemon=True).start()
+    yield web
+    web.over.set(); web.shutdown(); web.server_close()
+
+
+def items_of(*names, host=HOST):
+    return pd.DataFrame(dict(item=list(names), image_url=[f"{host}/{n}.jpg" if n else "" for n in names]))
+
+
+def get(server, names, folder, **options):
+    return download_images(items_of(*names), folder, mirror={"shop.invalid": server.url}, **{**QUICK, **options})
+
+
+FAULTS = {"ok": "ok", "png": "ok", "once": "ok", "away": "ok", "gzip": "ok", "chunks": "ok", "busy": "ok",
+          "missing": "http 404", "gone": "http 410", "forbidden": "http 403", "broken": "http 500", "dated": "http 503",
+          "html": "not an image", "noise": "not an image", "empty": "not an image", "pixel": "placeholder", "blank": "placeholder",
+          "short": "truncated", "cut": "truncated", "lie": "truncated", "chunks-cut": "truncated",
+          "huge": "too large", "zip": "too large", "bomb": "too large", "superbomb": "too large", "endless": "too large",
+          "circle": "too many redirects", "file": "bad url", "weird": "bad url", "inside": "refused address",
+          "stall": "timeout", "drip": "timeout", "driphead": "timeout", "drop": "connection error", "babble": "connection error"}
+
+
+def test_every_fault_has_its_word(server, tmp_path):
+    table = get(server, FAULTS, tmp_path)
+    assert dict(zip(table.item, table.status)) == FAULTS
+    ok = table[table.status == "ok"]
+    assert all(Path(p).is_absolute() and Path(p).stat().st_size == n for p, n in zip(ok.path, ok.bytes))
+    assert set(ok.width) == set(ok.height) == {64}
+    assert set(table.path[table.status != "ok"]) == {""}
+    assert (table.reason[table.status != "ok"] != "").all()
+    assert not list(tmp_path.glob(".*"))
+    assert len(list(tmp_path.iterdir())) == len(ok) + 1
+
+
+def test_second_run_asks_only_for_what_may_have_changed(server, tmp_path):
+    names = ["ok", "missing", "html", "circle", "blank", "broken", "short", "drop"]
+    first = get(server, names, tmp_path)
+    server.seen.clear()
+    again = get(server, names, tmp_path)
+    assert set(server.seen) == {"/broken.jpg", "/short.jpg", "/drop.jpg"}
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_lost_or_shortened_file_is_fetched_again(server, tmp_path):
+    paths = get(server, ["ok-1", "ok-2", "ok-3"], tmp_path).path
+    whole = Path(paths[1]).read_bytes()
+    Path(paths[0]).unlink(); Path(paths[1]).write_bytes(whole[:100])
+    server.seen.clear()
+    get(server, ["ok-1", "ok-2", "ok-3"], tmp_path)
+    assert set(server.seen) == {"/ok-1.jpg", "/ok-2.jpg"} and Path(paths[1]).read_bytes() == whole
+
+
+def test_same_url_is_asked_once(server, tmp_path):
+    items = pd.DataFrame(dict(item=["a", "b", "c"], image_url=[HOST + "/ok.jpg"]*3))
+    table = download_images(items, tmp_path, mirror={"shop.invalid": server.url})
+    assert server.seen == {"/ok.jpg": 1} and table.path.nunique() == 1 and (table.status == "ok").all()
+
+
+def test_lines_are_kept_open(server, tmp_path):
+    get(server, [f"ok-{k}" for k in range(40)], tmp_path, workers=4)
+    assert len(server.peers) <= 4
+
+
+def test_awkward_items(server, tmp_path):
+    items = pd.DataFrame(dict(
+        item=["../../etc/passwd", "a/b", "a_b", "é"*300, "dup", "dup", 17, "nan", "none", "blank", "ftp", "nohost", "port", "v6", "idna", "spaces"],
+        image_url=[f"{HOST}/ok-{k}.jpg" for k in range(7)] + [float("nan"), None, "  ", "ftp://x/y.jpg", "http:///x.jpg", "http://x:99999/y.jpg", "http://[bad/x", "http://.shop.example..com/a.jpg", f" {HOST}/ok-9.jpg "]))
+    table = download_images(items, tmp_path, mirror={"shop.invalid": server.url}, **QUICK)
+    assert list(table.status[:7]) == ["ok"]*7 and list(table.status[7:10]) == ["no url"]*3
+    assert list(table.status[10:15]) == ["bad url"]*5 and table.status[15] == "ok"
+    assert table.path[table.path != ""].nunique() == 8
+    assert all(Path(p).parent == tmp_path for p in table.path[table.path != ""])
+    assert list(table.item) == list(items.item)
+
+
+def test_limit_counts_pictures_that_would_be_asked(server, tmp_path):
+    table = get(server, ["", "ok-1", "ok-2", "ok-3"], tmp_path, limit=2)
+    assert list(table.status) == ["no url", "ok", "ok", "not asked"]
+    assert list(get(server, ["", "ok-1", "ok-2", "ok-3"], tmp_path, limit=None).status) == ["no url", "ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.jpg", "http://localhost/a.jpg", "http://10.1.2.3/a.jpg", "http://[::1]/a.jpg",
+                                 "http://[::ffff:127.0.0.1]/a.jpg", "http://169.254.169.254/a.jpg", "http://0.0.0.0/a.jpg", "http://100.64.0.1/a.jpg"])
+def test_private_addresses_are_refused(url):
+    with pytest.raises(ImageError, match="refused address"): check_url(url)
+    check_url(url, allow_private=True)
+
+
+def test_a_name_that_leads_home_is_refused_before_a_word_is_said(server, tmp_path, monkeypatch):
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: real("127.0.0.1" if host == "sneaky.example" else host, *a, **k))
+    items = items_of("ok", host=f"http://sneaky.example:{server.server_port}")
+    assert list(download_images(items, tmp_path, **QUICK).status) == ["refused address"]
+    assert not server.seen
+    assert list(download_images(items, tmp_path, allow_private=True, **QUICK).status) == ["ok"]
+
+
+def test_total_time_is_bounded_even_when_bytes_keep_coming(server, tmp_path):
+    start = time.monotonic()
+    table = get(server, ["drip", "driphead"], tmp_path, max_seconds=1, retries=9)
+    assert list(table.status) == ["timeout"]*2 and time.monotonic() - start < 30
+
+
+def test_dead_host_is_given_up(tmp_path, monkeypatch):
+    calls = []
+    def nobody(host, *args, **kwargs):
+        calls.append(host)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    table = download_images(items_of(*[f"ok-{k}" for k in range(2000)]), tmp_path, retries=3, backoff=.01)
+    assert set(table.status) <= {"connection error", "host unreachable"} and len(calls) < 100
+    assert (table.status == "host unreachable").sum() > 1900
+    assert "resol" in table.reason.iloc[-1]
+
+
+def test_closed_port_is_given_up(tmp_path):
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    items = items_of(*[f"ok-{k}" for k in range(300)])
+    table = download_images(items, tmp_path, mirror={"shop.invalid": f"http://127.0.0.1:{port}"}, backoff=.01)
+    assert (table.status == "host unreachable").sum() > 200
+
+
+def test_one_bad_stretch_does_not_close_a_host_that_answers(server, tmp_path):
+    names = [f"broken-{k}" if 20 <= k < 60 else f"ok-{k}" for k in range(100)]
+    assert status_counts(get(server, names, tmp_path)).set_index("status")["items"].to_dict() == {"ok": 60, "http 500": 40}
+
+
+def test_host_that_asks_for_an_hour_gets_it(server, tmp_path):
+    table = get(server, ["closed"] + [f"ok-{k}" for k in range(30)], tmp_path, workers=1)
+    assert set(table.status) == {"http 429"} and sum(server.seen.values()) == 1
+
+
+def test_uninvited_types(server, tmp_path):
+    with pytest.raises(MmrecError, match="image_url"): download_images(pd.DataFrame(dict(item=["a"])), tmp_path)
+    empty = download_images(pd.DataFrame(dict(item=[], image_url=[])), tmp_path)
+    assert len(empty) == 0 and len(status_counts(empty)) == 0
+    plot_statuses(empty); contact_sheet(empty)
+
+
+def test_folder_that_is_a_file(server, tmp_path):
+    (tmp_path/"file").write_text("x")
+    with pytest.raises(MmrecError, match="file"): get(server, ["ok"], tmp_path/"file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_at_the_index(tmp_path):
+    with StatusIndex(tmp_path) as index, open("/dev/full", "ab", buffering=0) as full:
+        index._file.close(); index._file = full
+        with pytest.raises(MmrecError, match="index.jsonl.*disk is full"): index.add(HOST, status="http 404", reason="")
+
+
+def test_full_disk_at_a_picture(server, tmp_path, monkeypatch):
+    def full(self, data): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as m:
+        m.setattr(Path, "write_bytes", full)
+        with pytest.raises(MmrecError, match="disk is full"): get(server, ["ok-1", "ok-2"], tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["index.jsonl"]
+    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"}
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(server, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(MmrecError, match="permission"): get(server, ["ok"], tmp_path/"pictures")
+    finally: tmp_path.chmod(0o700)
+
+
+def test_torn_and_foreign_index_lines(server, tmp_path):
+    get(server, ["ok-1", "ok-2"], tmp_path)
+    index = tmp_path/"index.jsonl"
+    index.write_bytes(b'\xff\xfe\nnull\n[1]\n"x"\n{"status":"ok"}\n{"url":"u","status":"ok"}\n' + index.read_bytes()[:-20])
+    server.seen.clear()
+    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"} and len(server.seen) == 1
+    server.seen.clear()
+    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"} and not server.seen
+
+
+def test_two_runs_do_not_share_a_folder(server, tmp_path):
+    with StatusIndex(tmp_path), pytest.raises(MmrecError, match="another download"): get(server, ["ok"], tmp_path)
+    assert list(get(server, ["ok"], tmp_path).status) == ["ok"]
+
+
+CHILD = textwrap.dedent("""
+    import sys, pandas as pd
+    from mmrec.images import download_images
+    folder, url, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    items = pd.DataFrame(dict(item=[f"i{k}" for k in range(n)], image_url=[f"https://shop.invalid/ok-{k}.jpg" for k in range(n)]))
+    print("go", flush=True)
+    download_images(items, folder, mirror={"shop.invalid": url}, workers=8)
+""")
+
+
+def child(server, folder, n):
+    run = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), server.url, str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env={**os.environ, "MMREC_PROGRESS": "0"}, start_new_session=True)
+    assert run.stdout.readline() == b"go\n", run.stderr.read().decode()
+    return run
+
+
+def pictures(folder): return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "index.jsonl"}
+
+
+def test_kill_at_any_moment_loses_nothing(server, tmp_path):
+    n, rng = 300, np.random.default_rng(0)
+    assert child(server, tmp_path/"whole", n).wait() == 0
+    server.delay = .01
+    for moment in rng.uniform(0, .4, 5):
+        run = child(server, tmp_path/"killed", n)
+        time.sleep(moment)
+        run.kill(); run.communicate()
+    server.delay = 0
+    before = len(pictures(tmp_path/"killed"))
+    server.seen.clear()
+    assert child(server, tmp_path/"killed", n).wait() == 0
+    assert pictures(tmp_path/"killed") == pictures(tmp_path/"whole")
+    assert len(server.seen) <= n - before + 5*2 + 1
+
+
+def test_ctrl_c_is_quick_and_leaves_a_resumable_state(server, tmp_path):
+    server.delay = 2
+    run = child(server, tmp_path, 40)
+    time.sleep(.5)
+    os.kill(run.pid, signal.SIGINT)
+    assert b"KeyboardInterrupt" in run.communicate(timeout=20)[1] and run.returncode != 0
+    server.delay = 0
+    assert child(server, tmp_path, 40).wait() == 0 and len(pictures(tmp_path)) == 40
+
+
+def test_bug_in_a_worker_is_not_swallowed(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageClient, "_body", lambda self, answer: 1/0)
+    with pytest.raises(ZeroDivisionError): get(server, ["ok"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_every_cut_of_a_picture_is_noticed(kind):
+    data = jpeg(format=kind)
+    check_bytes(data)
+    for share in np.linspace(0, .9, 19):
+        with pytest.raises(ImageError): check_bytes(data[:int(share*len(data))])
+
+
+def test_damaged_bytes_never_crash(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path/"x.jpg"
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"):
+        whole = np.frombuffer(jpeg(side=24, format=kind), "uint8")
+        for _ in range(60):
+            data = whole.copy(); data[rng.integers(0, len(data), 6)] = rng.integers(0, 255, 6)
+            path.write_bytes(data.tobytes())
+            try: check_bytes(data.tobytes()); assert open_image(path).mode == "RGB"
+            except MmrecError: pass
+
+
+def test_modes_become_rgb(tmp_path):
+    def reopened(im, kind="PNG", **options):
+        path = tmp_path/f"x.{kind}"; im.save(path, kind, **options)
+        return open_image(path)
+    red = Image.new("RGB", (8, 4), (255, 0, 0))
+    near = lambda im, rgb: im.mode == "RGB" and np.allclose(im.getpixel((1, 1)), rgb, atol=6)
+    for mode in ("RGB", "P", "RGBA"): assert near(reopened(red.convert(mode)), (255, 0, 0))
+    assert near(reopened(red.convert("CMYK"), "JPEG"), (254, 0, 0))
+    assert near(reopened(Image.new("L", (8, 4), 77)), (77, 77, 77)) and near(reopened(Image.new("1", (8, 4), 1)), (255, 255, 255))
+    assert near(reopened(Image.new("RGBA", (8, 4), (255, 0, 0, 0))), (255, 255, 255))
+    assert near(reopened(Image.new("LA", (8, 4), (0, 128))), (127, 127, 127))
+    assert near(reopened(red.convert("P"), transparency=red.convert("P").getpixel((0, 0))), (255, 255, 255))
+    grey16 = Image.fromarray(np.full((4, 8), 40000, "uint16"))
+    assert near(reopened(grey16), (156, 156, 156)) and near(reopened(grey16, "TIFF"), (156, 156, 156))
+    assert near(reopened(Image.fromarray(np.full((4, 8), .5, "float32")), "TIFF"), (128, 128, 128))
+    frames = [Image.new("RGB", (8, 4), c) for c in ("red", "blue")]
+    assert near(reopened(frames[0], "GIF", save_all=True, append_images=frames[1:]), (255, 0, 0))
+
+
+def test_exif_rotation_and_damaged_exif(tmp_path):
+    im = Image.new("RGB", (8, 4)); exif = Image.Exif(); exif[0x112] = 6
+    im.save(tmp_path/"a.jpg", exif=exif)
+    assert open_image(tmp_path/"a.jpg").size == (4, 8)
+    im.save(tmp_path/"b.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    assert open_image(tmp_path/"b.jpg").size == (8, 4)
+
+
+def test_open_image_names_the_file(tmp_path):
+    (tmp_path/"page.jpg").write_text("<html>")
+    (tmp_path/"bomb.png").write_bytes(BOMB)
+    with pytest.raises(MmrecError, match="page.jpg.*not an image"): open_image(tmp_path/"page.jpg")
+    with pytest.raises(MmrecError, match="bomb.png.*too large"): open_image(tmp_path/"bomb.png")
+    with pytest.raises(MmrecError, match="gone.jpg"): open_image(tmp_path/"gone.jpg")
+
+
+def test_local_pictures(tmp_path):
+    (tmp_path/"a.jpg").write_bytes(jpeg()); (tmp_path/"b.jpg").write_bytes(jpeg()[:500]); (tmp_path/"c.jpg").write_bytes(b"hello")
+    items = pd.DataFrame(dict(item=list("abcdef"), image_path=[str(tmp_path/f"{c}.jpg") for c in "abcd"] + ["", None]))
+    table = check_images(items)
+    assert list(table.status) == ["ok", "truncated", "not an image", "no file", "no file", "no file"]
+    assert list(attach_images(items, table).image_path) == [str(tmp_path/"a.jpg")] + [""]*5
+    assert list(check_images(items, limit=1).status) == ["ok"] + ["not asked"]*3 + ["no file"]*2
