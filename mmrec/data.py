@@ -6,9 +6,10 @@
 __all__ = ['STARS', 'MAX_LINE', 'TIME_RANGE', 'FORMATS', 'LEAKS', 'GUESSES', 'PICTURE_SUFFIXES', 'RatingScale', 'rating_key',
            'open_bytes', 'read_lines', 'Source', 'sniff', 'parse_json', 'parse_python', 'BadRow', 'rows_of',
            'parse_row', 'reservoir', 'draw_rows', 'read_records', 'best_image_url', 'plain_text', 'parse_times',
-           'choose_columns', 'CleaningLog', 'parse_rows', 'cells_of', 'find_images', 'Dataset', 'load_dataset']
+           'choose_columns', 'CleaningLog', 'parse_rows', 'cells_of', 'find_images', 'Dataset', 'load_dataset',
+           'plot_cleaning']
 
-# %% ../nbs/02_data.ipynb #0dc25bbc
+# %% ../nbs/02_data.ipynb #d579dab6
 import ast, bz2, contextlib, csv, functools, gzip, html, io, itertools, json, lzma, math, os, random, re, zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,12 @@ import numpy as np
 import orjson
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, file_sha256, os_errors, progress, read_json
+from .core import MmrecError, PALETTE, figure_style, file_sha256, os_errors, progress, read_json
 
-# %% ../nbs/02_data.ipynb #d61197b5
+# %% ../nbs/02_data.ipynb #fbfde61e
 _SCALE_HELP = "write it like '1-5', '0.5-5:0.5', 'thumbs', 'bad<ok<good' or 'low=0..3<high=4..10'"
 
+# %% ../nbs/02_data.ipynb #6eee6dab
 @dataclass(frozen=True)
 class RatingScale:
     "Ordered rating classes, worst first, and the raw values that belong to each."
@@ -151,9 +153,10 @@ def _without_strays(counts):
     while len(kept) > 2 and (stray := min((min(kept), max(kept)), key=kept.get)) is not None and kept[stray] < total/1000: del kept[stray]
     return kept
 
-# %% ../nbs/02_data.ipynb #e1cffe50
+# %% ../nbs/02_data.ipynb #66ae1b2b
 def _infer_numbers(counts):
-    "The scale of a column of numbers."
+    "The scale of a column of numbers; a lone -1 beside marks is read as 'not rated' and lies outside."
+    if -1. in counts and 0. not in counts and max(counts) > 1: counts = {k: n for k, n in counts.items() if k != -1}
     low, high, total = min(counts), max(counts), sum(counts.values())
     if set(counts) in ({0.}, {0., 1.}, {-1., 1.}): return RatingScale.parse("thumbs")
     step = next((s for s in (1, .5) if all(abs(k/s - round(k/s)) < 1e-6 for k in counts)), None)
@@ -164,7 +167,7 @@ def _infer_numbers(counts):
                          fix="say which belong together, e.g. scale 'low=0..33<middle=34..66<high=67..100'")
     return RatingScale.parse(f"{low:g}-{max(high, low + step):g}:{step:g}")
 
-# %% ../nbs/02_data.ipynb #8343d089
+# %% ../nbs/02_data.ipynb #115a14ce
 def _infer_words(words):
     "The scale of a column of words, when their order is common knowledge."
     for text in ("thumbs", "negative<neutral<positive", "bad<ok<good", "low<medium<high",
@@ -172,7 +175,8 @@ def _infer_words(words):
         scale = RatingScale.parse(text)
         if scale.encode(list(words)).notna().all(): return scale
     shown = ", ".join(repr(w[:30]) for w in list(words)[:5])
-    raise MmrecError(f"the rating column holds words ({shown}), whose order is not known", fix="name the classes from worst to best, e.g. scale 'bad<ok<good', or name another column as the rating")
+    raise MmrecError(f"the rating column holds words ({shown}), whose order is not known",
+                     fix="name the classes from worst to best, e.g. scale 'bad<ok<good', or name another column as the rating")
 
 # %% ../nbs/02_data.ipynb #d1bea428
 MAX_LINE = 10_000_000 # bytes; a longer line is no review
@@ -318,7 +322,7 @@ def _quoting(text, delimiter):
     escaped = len(re.findall(rf'[^\\]\\"(?!{d}|\r?$)', text, re.M)) > 0 and '""' not in text.replace(f'{delimiter}""', "")
     return delimiter == "," or abs(opened - closed) <= .05*max(opened, closed), escaped
 
-# %% ../nbs/02_data.ipynb #e2fea6d3
+# %% ../nbs/02_data.ipynb #4177336b
 def _cut(text, source):
     "How well a delimiter cuts the text: (share of lines with as many cells as the first, cells, first line)."
     with contextlib.suppress(csv.Error):
@@ -334,11 +338,11 @@ def _sniff_table(path, head):
     tries = [Source(path, "table", (), d, *_quoting(text, d), True, encoding) for d in ("::", "\t", ";", ",", "|")]
     source = max(tries, key=lambda source: _cut(text, source)[:2])
     good, _, first = _cut(text, source)
-    if not good: raise MmrecError(f"no table and no JSON records: the first line reads {text[:40].strip()!r}", where=path, fix="give a JSON lines, CSV or Parquet file")
+    if not good: raise MmrecError(f"no table and no JSON records: it begins {text[:40].strip()!r}", where=path, fix="give a JSON lines, CSV or Parquet file")
     header = not any(isinstance(rating_key(c), float) for c in first)
     return replace(source, header=header, columns=tuple(c.strip() for c in first) if header else tuple(map(str, range(len(first)))))
 
-# %% ../nbs/02_data.ipynb #6f1933a3
+# %% ../nbs/02_data.ipynb #8ed730a3
 class BadRow(str):
     "A row that cannot be read; the text says why."
 
@@ -348,10 +352,18 @@ def rows_of(
     "Go through the rows of a file without parsing them."
     if source.kind == "table": yield from _table_rows(source)
     elif source.kind == "json array": yield from enumerate(_load_array(source.path), 1)
+    elif source.kind == "parquet": yield from _parquet_rows(source)
     else:
         for line, raw in read_lines(source.path):
             if raw is None: yield line, BadRow(f"line over {MAX_LINE/1e6:g} MB")
             elif not raw.isspace(): yield line, raw
+
+def _parquet_rows(source):
+    "The rows of a Parquet file as dictionaries, batch by batch."
+    import pyarrow.parquet as pq
+    line = itertools.count(1)
+    for batch in pq.ParquetFile(source.path).iter_batches(8192):
+        for row in batch.to_pylist(): yield next(line), row
 
 # %% ../nbs/02_data.ipynb #e5c94665
 def _table_rows(source):
@@ -411,7 +423,7 @@ def reservoir(
             kept[rng.randrange(n)] = (seen, row); skip()
     return [row for _, row in sorted(kept, key=lambda k: k[0])], seen
 
-# %% ../nbs/02_data.ipynb #7ac92c77
+# %% ../nbs/02_data.ipynb #0765df99
 def draw_rows(
     source,        # Source
     n=25_000,      # rows to draw; None for all
@@ -420,6 +432,7 @@ def draw_rows(
 ):                 # (list of (line, row), number of rows seen)
     "Draw rows from a file in one pass."
     if how not in ("uniform", "head", "all"): raise MmrecError(f"no way of sampling is called '{how}'", fix="choose 'uniform', 'head' or 'all'")
+    if n is not None and n < 1: raise MmrecError(f"a sample of {n} rows is no sample", fix="draw one row or more, or None for all")
     if source.kind == "parquet": return _draw_parquet(source, n, how, seed)
     rows = progress(rows_of(source), f"read {source.path.name}", unit="row")
     if how == "all" or n is None: rows = list(rows)
@@ -427,34 +440,29 @@ def draw_rows(
     else: return reservoir(rows, n, seed)
     return rows, len(rows)
 
-# %% ../nbs/02_data.ipynb #bad2d31c
+# %% ../nbs/02_data.ipynb #ab876b20
 def _draw_parquet(source, n, how, seed):
     "`draw_rows` for a Parquet file; line numbers are row numbers from 1."
     import pyarrow.parquet as pq
     file, kept, first = pq.ParquetFile(source.path), [], 1
     total = file.metadata.num_rows
-    wanted = np.arange(1, total + 1) if how == "all" or n is None else np.arange(1, min(n, total) + 1) if how == "head" else np.array(reservoir(range(1, total + 1), n, seed)[0], dtype=int)
+    wanted = np.arange(1, total + 1)
+    if n is not None and how == "head": wanted = wanted[:n]
+    if n is not None and how == "uniform": wanted = np.array(reservoir(wanted.tolist(), n, seed)[0], dtype=int)
     for batch in file.iter_batches(8192):
         here = wanted[(wanted >= first) & (wanted < first + len(batch))]
         kept += zip(here.tolist(), batch.take((here - first).tolist()).to_pylist()) if len(here) else []
         first += len(batch)
     return kept, len(wanted) if how == "head" else total
 
-# %% ../nbs/02_data.ipynb #c5f42184
+# %% ../nbs/02_data.ipynb #286bd30e
 def read_records(
     path, # JSON lines, JSON array, Python literals, CSV, TSV or Parquet; .gz too
 ):        # iterator of (line number from 1, record); rows that cannot be read are left out
     "Stream the records of any file as dictionaries."
     source = sniff(path)
-    for line, row in rows_of(source) if source.kind != "parquet" else _parquet_rows(source):
+    for line, row in rows_of(source):
         with contextlib.suppress(ValueError): yield line, parse_row(source, row)
-
-def _parquet_rows(source):
-    "The rows of a Parquet file as dictionaries, batch by batch."
-    import pyarrow.parquet as pq
-    line = itertools.count(1)
-    for batch in pq.ParquetFile(source.path).iter_batches(8192):
-        for row in batch.to_pylist(): yield next(line), row
 
 # %% ../nbs/02_data.ipynb #e57ca88b
 def best_image_url(
@@ -479,16 +487,22 @@ def _image_in_text(text):
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError): return best_image_url(read(text))
     return ""
 
-# %% ../nbs/02_data.ipynb #d9fe2607
+# %% ../nbs/02_data.ipynb #b7c83c0e
 _TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|dd|div|dl|dt|em|font|form|h[1-6]|hr|i|iframe|img|input|li|link|meta|ol"
                   r"|p|pre|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul|video)\b[^<>]{0,2000}>"
                   r"|<!--.{0,2000}?-->|\[\[[A-Z]{2,12}:[^\]]{0,200}\]\]", re.I) # the last are Amazon's links, [[ASIN:B01 …]]
 _UNREADABLE = re.compile("[\ufffd\0\ud800-\udfff]")
 
+# %% ../nbs/02_data.ipynb #b0ef866a
+def _sentences(parts):
+    "Texts joined to one, each of them ended by a full stop unless it has an end."
+    *first, last = [p for p in parts if p] or [""]
+    return " ".join([p if p[-1] in ".!?:;,…" else p + "." for p in first] + [last])
+
 def _plain(value):
     "Plain text of a cell, and what had to be mended ('' for nothing)."
     remark = ""
-    if isinstance(value, (list, tuple)): value, remark = ". ".join(filter(None, (_plain(v)[0].rstrip(".") for v in value))), "a list in place of text"
+    if isinstance(value, (list, tuple)): value, remark = _sentences([_plain(v)[0] for v in value]), "a list in place of text"
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and value == value: value = f"{value:g}" if isinstance(value, float) else str(value)
     elif value is None or value != value: return "", ""
     elif not isinstance(value, str): return "", "a dictionary or flag in place of text"
@@ -505,13 +519,14 @@ def plain_text(
     "Mend entities, tags and blanks of a text."
     return _plain(value)[0]
 
-# %% ../nbs/02_data.ipynb #375024d9
+# %% ../nbs/02_data.ipynb #9a4bd54b
 def _id(value):
     "An identifier as text; '' when there is none."
     if isinstance(value, bool) or value is None or value != value: return ""
     if isinstance(value, float) and value.is_integer(): return str(int(value))
     if isinstance(value, (int, float)): return str(value)
     value = _UNREADABLE.sub("", value).strip() if isinstance(value, str) else ""
+    if value.endswith(".0") and value[:-2].isdigit(): value = value[:-2]
     return "" if value.lower() in ("none", "nan", "null") else value
 
 # %% ../nbs/02_data.ipynb #0d02f297
@@ -542,7 +557,7 @@ def parse_times(
     time = time.dt.as_unit("ms")
     return time.where((time >= TIME_RANGE[0]) & (time < TIME_RANGE[1])), how
 
-# %% ../nbs/02_data.ipynb #d18961ee
+# %% ../nbs/02_data.ipynb #485be7fb
 def _number_times(number):
     "Times from numbers: a year, a date as YYYYMMDD, or a count since 1970."
     size = number.quantile(.5, interpolation="lower") if number.notna().any() else 1.0
@@ -550,9 +565,10 @@ def _number_times(number):
         if limit*.85 < size < limit:
             digits = number.map(lambda x: f"{x:.0f}" if x == x else None)
             return pd.to_datetime(digits, format=form, errors="coerce", utc=True), how
-    unit, how = next((u, h) for u, limit, h in (("s", 1e11, "seconds"), ("ms", 1e14, "milliseconds"), ("us", 1e17, "microseconds"), ("ns", math.inf, "nanoseconds")) if size < limit)
-    bound = TIME_RANGE[1].timestamp()*{"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
-    return pd.to_datetime(number.where(number < bound), unit=unit, errors="coerce", utc=True), how + " since 1970"
+    power = next((p for p in (0, 3, 6) if size < 10**(11 + p)), 9)
+    number = number.where(number < TIME_RANGE[1].timestamp()*10**power)
+    names = {0: ("s", "seconds"), 3: ("ms", "milliseconds"), 6: ("us", "microseconds"), 9: ("ns", "nanoseconds")}
+    return pd.to_datetime(number, unit=names[power][0], errors="coerce", utc=True), names[power][1] + " since 1970"
 
 # %% ../nbs/02_data.ipynb #936e6565
 def _text_times(raw):
@@ -564,37 +580,51 @@ def _text_times(raw):
     how = "text" + (f", {'day' if day_first else 'month'} first" if dated else "")
     return pd.to_datetime(text, format="mixed", dayfirst=day_first, errors="coerce", utc=True), how
 
-# %% ../nbs/02_data.ipynb #b565d91c
-_OLD = (dict(user="reviewerID", item="asin", rating="overall", title="summary", text="reviewText", time="unixReviewTime", verified="verified", helpful="vote|helpful"),
-        dict(item="asin", title="title", text="feature+description", store="brand", price="price", image="imageURLHighRes|imageURL|image|imUrl"))
-FORMATS = {"amazon-2023": (dict(user="user_id", item="parent_asin", rating="rating", title="title", text="text", time="timestamp|sortTimestamp", verified="verified_purchase", helpful="helpful_vote|helpfulVotes"),
-                           dict(item="parent_asin", title="title", text="features+description", store="store", price="price", image="images")),
-           "amazon-2018": _OLD, "amazon-2014": _OLD} # format -> (columns of the reviews, columns of the items)
-_SIGNS = {"amazon-2023": ({"parent_asin", "user_id", "rating", "text"}, {"parent_asin", "main_category"}),
+# %% ../nbs/02_data.ipynb #e8dab255
+_OLD = (dict(user="reviewerID", item="asin", rating="overall", title="summary", text="reviewText", time="unixReviewTime",
+             verified="verified", helpful="vote|helpful"),
+        dict(item="asin", title="title", text="feature+description", store="brand", price="price",
+             image="imageURLHighRes|imageURL|image|imUrl"))
+_NEW = (dict(user="user_id", item="parent_asin", rating="rating", title="title", text="text", time="timestamp|sortTimestamp",
+             verified="verified_purchase", helpful="helpful_vote|helpfulVotes"),
+        dict(item="parent_asin", title="title", text="features+description", store="store", price="price", image="images"))
+FORMATS = {"amazon-2023": _NEW, "amazon-2018": _OLD, "amazon-2014": _OLD} # format -> (columns of the reviews, columns of the items)
+_SIGNS = {"amazon-2023": ({"parent_asin", "user_id", "rating", "text"}, {"parent_asin", "features", "images"}),
           "amazon-2018": ({"reviewerID", "asin", "overall"}, {"asin", "also_buy"}), "amazon-2014": ({"reviewerID", "asin", "overall"}, {"asin", "salesRank"})}
 LEAKS = {"averagerating", "avgrating", "ratingnumber", "ratingcount"} # totals that contain the answers; never read
 
-# %% ../nbs/02_data.ipynb #582d47db
-GUESSES = (
-    dict(user="userid user reviewerid customerid memberid accountid authorid steamid profileid username reviewer reviewername author customer uid profilename",
-         item="parentasin itemid item productid productparent movieid filmid bookid isbn isbn13 businessid gameid appid artistid trackid songid recipeid hotelid restaurantid placeid gmapid beerid clothingid asin sku product anime animeid iid movie film book game productname appname hotelname restaurantname itemname",
-         rating="rating overall stars starrating reviewscore reviewrating userrating bookrating overallrating ratings score star rate reviewoverall grade mark votedup isrecommended recommended recommendation recommend liked like thumbs sentiment",
-         title="reviewtitle summary reviewsummary reviewheadline headline title", text="reviewtext reviewbody text body review reviewcontent content comment comments reviews fullreview message feedback",
-         time="timestamp unixreviewtime unixtimestamp reviewtime reviewdate timestampcreated datetime date time createdat created dateadded reviewedat submitted updated at tstamp year",
-         verified="verifiedpurchase verified", helpful="helpfulvote helpfulvotes vote votes helpful useful thumbsup thumbsupcount"),
-    dict(item="", title="title name producttitle productname itemname itemtitle movietitle booktitle gametitle appname originaltitle label",
-         text="features feature description productdescription about overview plot plotoverview synopsis summary shortdescription genres genre categories category tags keywords subtitle author bookauthor authors",
-         store="store brand publisher manufacturer vendor developer maker bookauthor", price="price actualprice listprice saleprice",
-         image="imageurlhighres hires images image imageurl imurl imgurl img imgs imagepath imagelink picture photo photourl poster posterurl cover coverurl coverimage headerimage imageurll largeimage largeimageurl thumbnail thumbnailurl smallimageurl"))
-_ITEM_ID = GUESSES[0]["item"] + " id"
-_ITEM_IN_REVIEWS = {"title": "producttitle productname itemname itemtitle movietitle booktitle gametitle appname", "text": "productdescription genres categories category overview", "store": "brand publisher", "price": "price", "image": GUESSES[1]["image"]}
+# %% ../nbs/02_data.ipynb #c9a2e25f
+GUESSES = (dict(
+    user="userid user reviewerid customerid memberid accountid authorid steamid profileid username reviewer reviewername author customer uid profilename",
+    item="parentasin itemid item productid productparent movieid filmid bookid isbn isbn13 businessid gameid appid artistid trackid songid recipeid "
+         "imdbid hotelid restaurantid placeid gmapid beerid clothingid animeid asin sku iid product movie film book game anime productname appname hotelname "
+         "restaurantname itemname",
+    rating="rating overall stars starrating reviewscore reviewrating userrating bookrating overallrating ratings score star rate reviewoverall grade "
+           "mark votedup isrecommended recommended recommendation recommend liked like thumbs quality sentiment",
+    title="reviewtitle summary reviewsummary reviewheadline headline title",
+    text="reviewtext reviewbody text body review reviewcontent content comment comments reviews fullreview message feedback",
+    time="timestamp unixreviewtime unixtimestamp reviewtime reviewdate timestampcreated datetime date time createdat created dateadded reviewedat "
+         "submitted updated at tstamp year",
+    verified="verifiedpurchase verified", helpful="helpfulvote helpfulvotes vote votes helpful useful thumbsup thumbsupcount"), dict(
+    title="title name producttitle productname itemname itemtitle movietitle booktitle gametitle appname originaltitle label",
+    text="features feature description productdescription about overview plot plotoverview synopsis summary shortdescription genres genre categories "
+         "category tags keywords subtitle author bookauthor authors",
+    store="store brand publisher manufacturer vendor developer maker bookauthor", price="price actualprice listprice saleprice",
+    image="imageurlhighres hires images image imageurl imurl imgurl img imgs imagepath imagelink picture photo photourl poster posterurl cover coverurl "
+          "coverimage headerimage imageurll largeimage largeimageurl thumbnail thumbnailurl smallimageurl")) # (reviews, items)
 
-# %% ../nbs/02_data.ipynb #5300d93e
+# %% ../nbs/02_data.ipynb #a3240915
+_ITEM_ID = GUESSES[0]["item"] + " id"
+_ITEM_IN_REVIEWS = dict(title="producttitle productname itemname itemtitle movietitle booktitle gametitle appname", store="brand publisher",
+                        text="productdescription genres categories category overview", price="price", image=GUESSES[1]["image"])
+
 def _normal(name): return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
+# %% ../nbs/02_data.ipynb #62039696
 def _guess(names, columns, taken=()):
     "For each field the column whose name is known to mean it; texts of items are joined from several."
-    known, found = {_normal(c): c for c in reversed(columns) if c not in taken}, {}
+    free = [c for c in reversed(columns) if c not in taken]
+    known, found = {**{_normal(c.rpartition("/")[2]): c for c in free}, **{_normal(c): c for c in free}}, {}
     for what, words in names.items():
         hits = [known[w] for w in words.split() if w in known and known[w] not in found.values()]
         if hits: found[what] = hits[0]
@@ -641,10 +671,10 @@ def _specs(spec, columns):
 
 def _in_columns(name, columns): return name in columns or name.split(".")[0] in columns
 
-# %% ../nbs/02_data.ipynb #ea3c72c9
+# %% ../nbs/02_data.ipynb #e4ec1792
 def _check_given(given, source, side):
     "Refuse fields and columns that do not exist, and columns that contain the answers."
-    fields = ("user", *GUESSES[side]) if side else tuple(GUESSES[0])
+    fields = ("item", *GUESSES[1]) if side else tuple(GUESSES[0])
     for what, spec in given.items():
         if what not in fields: raise MmrecError(f"no field is called '{what}'", where=source.path, fix="the fields are " + ", ".join(fields))
         for name in _specs(spec, source.columns):
@@ -727,12 +757,12 @@ def cells_of(
     names = [n.strip() for n in spec.split("|")]
     return [next((x for x in (_cell(r, n) for n in names) if not _missing(x)), None) for r in records]
 
-# %% ../nbs/02_data.ipynb #5b120c45
-def _texts(cells, lines, table, log):
+# %% ../nbs/02_data.ipynb #2b201bce
+def _texts(cells, lines, table, log, lists=False):
     "Plain texts of cells, with the mending logged."
     if not any(cells): return [""]*len(cells)
     texts, remarks = zip(*map(_plain, cells))
-    for remark in sorted(set(remarks) - {""} - ({"a list in place of text"} if table == "items" else set())):
+    for remark in sorted(set(remarks) - {""} - ({"a list in place of text"} if lists else set())):
         log.add(table, remark, [l for l, r in zip(lines, remarks) if r == remark], "mended")
     return list(texts)
 
@@ -742,16 +772,17 @@ def _drop(frame, bad, rule, log, table="reviews"):
     log.add(table, rule, frame.line[bad].tolist(), "removed")
     return frame[~bad]
 
-# %% ../nbs/02_data.ipynb #f5eda19b
+# %% ../nbs/02_data.ipynb #7ad118ee
 def _review_table(lines, records, mapping, columns, log, in_table):
     "The reviews with raw ratings and typed columns, one row a record, and how the times were read."
     pick = lambda what: cells_of(records, mapping.get(what), columns)
     string = lambda cells: pd.Series(cells, dtype="str")
+    texts = lambda what: string(_texts(pick(what), lines, "reviews", log, lists="+" in mapping.get(what, "")))
     user, raw_rating, raw_time, helpful = [_id(x) for x in pick("user")], pick("rating"), pick("time"), map(_number, pick("helpful"))
     time, read_as = parse_times(raw_time)
     frame = pd.DataFrame(dict(line=np.array(lines, dtype="int64"), user=pd.array([u or pd.NA for u in user], dtype="string"),
         item=string([_id(x) for x in pick("item")]), key=pd.Series(map(rating_key, raw_rating), dtype=object),
-        title=string(_texts(pick("title"), lines, "reviews", log)), text=string(_texts(pick("text"), lines, "reviews", log)), time=time,
+        title=texts("title"), text=texts("text"), time=time,
         verified=pd.array(list(map(_flag, pick("verified"))), dtype="boolean"), helpful=pd.array([int(n) if abs(n) < 1e9 else pd.NA for n in helpful], dtype="Int64")))
     if "user" in mapping: log.add("reviews", "no user", frame.line[frame.user.isna()].tolist(), "kept")
     unread = [not _missing(raw) and missing for raw, missing in zip(raw_time, time.isna())]
@@ -778,7 +809,7 @@ def _clean_reviews(frame, scale, has_text, log):
     rated = rated.assign(label=rated.label.astype("int64"), rating=rating)
     return rated[["line", "user", "item", "rating", "label", "title", "text", "time", "verified", "helpful"]].reset_index(drop=True)
 
-# %% ../nbs/02_data.ipynb #6689e42b
+# %% ../nbs/02_data.ipynb #b7027547
 def _needed_rows(source, key, needed):
     "The rows of the items file that may name one of the needed items, and the number of rows seen; lines that do not are never parsed."
     seen, rows = 0, []
@@ -790,15 +821,16 @@ def _needed_rows(source, key, needed):
         seen += 1
         if isinstance(row, bytes) and source.kind == "json lines":
             hits = pattern.findall(row)
-            if hits and wanted.isdisjoint(a.strip() or b for a, b in hits): continue
+            if hits and wanted.isdisjoint(a.strip().removesuffix(b".0") or b for a, b in hits): continue
+        elif isinstance(row, dict) and key in row and _id(row[key]) not in needed: continue
         elif position is not None and isinstance(row, list) and len(row) > position and _id(row[position]) not in needed: continue
         rows.append((line, row))
     return rows, seen
 
-# %% ../nbs/02_data.ipynb #3d7a7438
+# %% ../nbs/02_data.ipynb #299994a1
 def _item_records(source, mapping, needed, head, log):
     "Needed records of one items file by item, their lines, and the number of rows seen."
-    if head or source.kind == "parquet": rows, seen = draw_rows(source, head, "head" if head else "all")
+    if head: rows, seen = draw_rows(source, head, "head")
     else: rows, seen = _needed_rows(source, mapping["item"], needed)
     lines, records = parse_rows(rows, source, "items", log)
     found, twice = {}, []
@@ -809,22 +841,23 @@ def _item_records(source, mapping, needed, head, log):
     log.add("items", "item listed before", twice, "removed")
     return found, seen
 
-# %% ../nbs/02_data.ipynb #0d4487ed
+# %% ../nbs/02_data.ipynb #1b586dab
 def _item_table(found, mapping, columns, log):
     "Typed columns of items; `image` is still the address or path as the file has it."
     lines, records = [l for l, _ in found.values()], [r for _, r in found.values()]
     pick = lambda what: cells_of(records, mapping.get(what), columns)
     string = lambda cells: pd.Series(cells, dtype="str")
-    title = _texts(pick("title"), lines, "items", log)
-    body = [re.sub(r"(?<=\w)\|(?=\w)", ", ", t) for t in _texts(pick("text"), lines, "items", log)]
-    text = [b or a if b.startswith(a) else f"{a.rstrip('.')}. {b}" if b else a for a, b in zip(title, body)]
+    title = _texts(pick("title"), lines, "items", log, lists=True)
+    body = [re.sub(r"(?<=\w)\|(?=\w)", ", ", t) for t in _texts(pick("text"), lines, "items", log, lists=True)]
+    text = [b if b.startswith(a) else _sentences([a, b]) for a, b in zip(title, body)]
     price = [p if 0 <= p < 1e6 else math.nan for p in map(_number, pick("price"))]
     return pd.DataFrame(dict(item=string(list(found)), title=string(title), text=string(text), store=string([plain_text(x) for x in pick("store")]),
                              price=np.array(price, dtype=float), image=string([best_image_url(x) for x in pick("image")])))
 
-# %% ../nbs/02_data.ipynb #d3b929fd
+# %% ../nbs/02_data.ipynb #fedd0976
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
+# %% ../nbs/02_data.ipynb #a9df5a66
 def find_images(
     items,  # item identifiers
     images, # a folder with a picture for each item, or a template such as 'posters/{item}.jpg'
@@ -837,7 +870,8 @@ def find_images(
     else:
         with os_errors(images): files = {p.stem: str(p) for p in sorted(Path(images).iterdir(), reverse=True) if p.suffix.lower() in PICTURE_SUFFIXES}
         found = [files.get(i, "") for i in items]
-    if len(found) and not any(found): raise MmrecError("no item has a picture there", where=images, fix=f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
+    if len(found) and not any(found): raise MmrecError("no item has a picture there", where=images,
+        fix=f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
     return found
 
 # %% ../nbs/02_data.ipynb #84e755d8
@@ -881,7 +915,7 @@ def has(self: Dataset,
     column = self.reviews[modality]
     return bool(column.notna().any() if modality in ("user", "time") else (column != "").any())
 
-# %% ../nbs/02_data.ipynb #c9df3b27
+# %% ../nbs/02_data.ipynb #c70d403d
 @patch
 def summary(self: Dataset): # table of fact and value
     "What is in the data set, in a few lines."
@@ -895,7 +929,7 @@ def summary(self: Dataset): # table of fact and value
         ("items", f"{len(i):,}, of which {int((i.text != '').sum()):,} with text, {pictured:,} with a picture"),
         ("words a review", f"{lengths.median():.0f} (median)" if self.has("text") else "no text"),
         ("time", f"{r.time.min():%Y-%m-%d} to {r.time.max():%Y-%m-%d}" if self.has("time") else "not known"),
-        ("removed", f"{int(self.log.rows[self.log.action == 'removed'].sum()):,} rows")]
+        ("removed", f"{int(self.log.rows[(self.log.table == 'reviews') & (self.log.action == 'removed')].sum()):,} reviews")]
     facts += [("guessed", g) for g in self.source.get("guessed", [])]
     return pd.DataFrame(facts, columns=["fact", "value"])
 
@@ -936,35 +970,40 @@ def _inferred(keys, path, guessed):
     guessed.append(f"rating scale {scale.spec}{span}{zero}")
     return scale
 
-# %% ../nbs/02_data.ipynb #dd203e41
+# %% ../nbs/02_data.ipynb #fc3fabb9
 def _check_left(frame, read, given, scale, log, path):
     "Refuse to go on with nothing, or when a scale that nobody named removes most ratings."
     table = log.table()
     outside = int(table.rows[table.rule.str.startswith("rating") & (table.action == "removed")].sum())
     reasons = "; ".join(f"{r.rule}: {r.rows} ({r.examples})" for r in table[(table.table == "reviews") & (table.action == "removed")].itertuples())
     if not len(frame): raise MmrecError(f"no review is left after cleaning: {reasons}", where=path, fix="check the rating column and the scale")
-    if given is None and outside > read/2: raise MmrecError(f"most ratings do not fit the scale {scale.spec}: {reasons}", where=path, fix="name the scale, e.g. scale='0-10'")
+    if given is None and outside > read/2: raise MmrecError(f"most ratings do not fit the scale {scale.spec}: {reasons}", where=path,
+                                                            fix="name the scale, e.g. scale='0-10'")
 
-# %% ../nbs/02_data.ipynb #9d3ebeb0
-def _load_items(paths, format, columns, needed, head, log, guessed):
+# %% ../nbs/02_data.ipynb #0265c883
+def _load_items(paths, format, columns, key, needed, head, log, guessed):
     "Items that the reviews name, from one or several files; (table, rows read)."
-    table, seen = None, 0
+    table, seen, lost = None, 0, set(columns or {})
     for path in paths:
         source = sniff(path)
         here = {k: v for k, v in (columns or {}).items() if len(paths) == 1 or all(_in_columns(c, source.columns) for c in _specs(v, source.columns))}
+        if format not in FORMATS and key in source.columns: here = {"item": key, **here} # same name as in the reviews, same thing
         _, mapping, guesses = choose_columns(source, "items", format, here)
         guessed += [f"item {what if what != 'item' else 'identifier'} is '{mapping[what]}' of {path.name}" for what in guesses]
         found, rows = _item_records(source, mapping, needed, head, log)
         frame = _item_table(found, mapping, source.columns, log)
         table, seen = frame if table is None else _merged(table, frame), seen + rows
-    if not len(table): raise MmrecError(f"no review's item is among its {seen:,} items (the reviews' look like {', '.join(sorted(needed)[:3])})", where=paths[0], fix="check that both files belong together, and name the column of the identifier")
+        lost -= set(here)
+    if lost: raise MmrecError(f"no file of items has the columns {', '.join(columns[k] for k in sorted(lost))}", where=paths[0], fix="check the names in item_columns")
+    if not len(table): raise MmrecError(f"no review's item is among its {seen:,} items (the reviews' look like {', '.join(sorted(needed)[:3])})",
+                                        where=paths[0], fix="check that both files belong together, and name the column of the identifier")
     return table, seen
 
-# %% ../nbs/02_data.ipynb #b8abad31
+# %% ../nbs/02_data.ipynb #ab0d7850
 def _merged(first, second):
     "Two item tables as one: the first word counts, new text is added."
     both = pd.concat([first, second]).groupby("item", sort=False)
-    join = lambda texts: ". ".join(dict.fromkeys(t.rstrip(".") for t in texts if t))
+    join = lambda texts: _sentences(dict.fromkeys(texts))
     keep = lambda xs: next((x for x in xs if x), "")
     return both.agg({"title": keep, "text": join, "store": keep, "price": "first", "image": keep}).reset_index()
 
@@ -993,7 +1032,7 @@ def _joined(reviews, items, head, log):
     log.add("reviews", "item without metadata", reviews.line[~reviews.item.isin(items.item)].tolist(), "kept")
     return reviews, joined.assign(**{c: joined[c].fillna("").astype("str") for c in words})
 
-# %% ../nbs/02_data.ipynb #5a2d2b7f
+# %% ../nbs/02_data.ipynb #6a195b95
 def load_dataset(
     reviews,              # file of reviews or ratings: JSON lines, CSV, TSV, Parquet, plain or packed
     items=None,           # file of items, a list of such files, or None to make items from the reviews
@@ -1013,7 +1052,7 @@ def load_dataset(
     paths = [Path(p) for p in (items if isinstance(items, (list, tuple)) else [items] if items else [])]
     table, records, read = _load_reviews(reviews, format, columns, scale, sample, how, seed, keep_empty_text, log, guessed)
     needed, head = set(table.item), sample if how == "head" and paths else None
-    if paths: found, seen = _load_items(paths, format, item_columns, needed, head, log, guessed)
+    if paths: found, seen = _load_items(paths, format, item_columns, read["mapping"]["item"], needed, head, log, guessed)
     else: found, seen = _items_from_reviews(records, read, item_columns, needed, guessed), 0
     table, found = _joined(table, found, head, log)
     found = _place_images(found, (paths or [reviews])[0].parent, images, log)
@@ -1032,3 +1071,19 @@ def _file_facts(path):
 def _is_made_up(folder):
     "Whether the folder's shop.json says that its records were generated."
     return (folder/"shop.json").exists() and bool(read_json(folder/"shop.json").get("made_up"))
+
+# %% ../nbs/02_data.ipynb #1e16833e
+def plot_cleaning(
+    data,    # Dataset
+    ax=None, # axes to draw on; None for a new figure
+):           # the axes
+    "Draw how many rows each rule removed, mended or kept."
+    import matplotlib.pyplot as plt
+    figure_style()
+    log = data.log.iloc[::-1]
+    ax = ax or plt.subplots(figsize=(6.4, .6 + .3*max(len(log), 2)))[1]
+    colours = dict(removed=PALETTE[5], mended=PALETTE[0], kept=PALETTE[2])
+    bars = ax.barh(log.table + ": " + log.rule, log.rows, color=log.action.map(colours))
+    ax.bar_label(bars, [f"{n:,} {a}" for n, a in zip(log.rows, log.action)], padding=3)
+    ax.set(xlabel="rows", xlim=(0, 1.3*max(log.rows, default=1))); ax.grid(axis="y", visible=False)
+    return ax

@@ -7,7 +7,7 @@ __all__ = ['FORMATS', 'PLACEHOLDERS', 'ImageError', 'check_bytes', 'open_image',
            'StatusIndex', 'download_images', 'check_images', 'attach_images', 'status_counts', 'plot_statuses',
            'contact_sheet']
 
-# %% ../nbs/03_images.ipynb #c6e35e86
+# %% ../nbs/03_images.ipynb #50e49fb9
 import io, ipaddress, os, queue, random, re, threading, time, zlib
 from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import numpy as np, orjson, pandas as pd, requests, urllib3
 from fastcore.basics import patch
 from PIL import Image, ImageOps
-from .core import MmrecError, PALETTE, atomic_path, content_key, figure_style, os_errors, progress
+from .core import MmrecError, PALETTE, content_key, figure_style, os_errors, progress
 
 # %% ../nbs/03_images.ipynb #ead57038
 class ImageError(MmrecError):
@@ -30,12 +30,13 @@ class ImageError(MmrecError):
         self.status, self.reason, self.wait = status, " ".join(str(reason).split())[:200], wait
         super().__init__(f"{status} ({self.reason})" if self.reason else status, where=where)
 
-# %% ../nbs/03_images.ipynb #51f0227c
+# %% ../nbs/03_images.ipynb #52153a6c
 FORMATS = dict(JPEG=".jpg", MPO=".jpg", PNG=".png", GIF=".gif", WEBP=".webp", BMP=".bmp", TIFF=".tif", AVIF=".avif")
 _decoding = threading.Semaphore(os.cpu_count() or 2) # a decoded picture is a hundred times its file: few at a time
 
 _MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftypavif", re.DOTALL) # how pictures begin
 
+# %% ../nbs/03_images.ipynb #8e856c39
 def _decode(
     source,     # open binary file
     max_pixels, # refuse pictures of more pixels than this, before decoding
@@ -52,6 +53,7 @@ def _decode(
     except Exception as e: raise ImageError("truncated", e) from e
     return im
 
+# %% ../nbs/03_images.ipynb #92fac967
 def _head(source):
     "The first bytes of a file, for the message."
     source.seek(0)
@@ -68,7 +70,7 @@ def check_bytes(
         if min(im.size) <= 2: raise ImageError("placeholder", f"{im.width} x {im.height} pixels")
         return FORMATS[im.format], im.width, im.height
 
-# %% ../nbs/03_images.ipynb #2b7e972d
+# %% ../nbs/03_images.ipynb #2e94f4d8
 def _to_rgb(im):
     "Any decoded picture as upright 8-bit RGB, transparent parts over white."
     try: im = ImageOps.exif_transpose(im)
@@ -82,6 +84,7 @@ def _to_rgb(im):
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
     return im.convert("RGB")
 
+# %% ../nbs/03_images.ipynb #f7fb9c44
 def open_image(
     path,                  # picture file
     max_pixels=50_000_000, # refuse larger pictures, before decoding
@@ -92,22 +95,24 @@ def open_image(
         except ImageError as e: raise ImageError(e.status, e.reason, where=path) from e
         except (ValueError, OSError) as e: raise ImageError("not an image", e, where=path) from e
 
-# %% ../nbs/03_images.ipynb #4a4909e3
+# %% ../nbs/03_images.ipynb #38c494cb
 PLACEHOLDERS = {"01RmK+J4pJL", "01QFb8SNuTL", "01PkLIhTX3L", "01MKUOLsA5L", "31CTP6oiIBL"} # Amazon's 'no image' pictures
 
+# %% ../nbs/03_images.ipynb #fb688e79
 def image_id(
     url, # address of a picture
 ):       # its file name up to the first dot
     "The name by which a host knows a picture, without size suffix and extension."
     return unquote(urlsplit(url).path).rpartition("/")[2].partition(".")[0]
 
-# %% ../nbs/03_images.ipynb #35b99dc7
+# %% ../nbs/03_images.ipynb #dcfc6232
 def _is_public(address):
     "Does a numeric address belong to the open internet?"
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip.is_global and not ip.is_multicast
 
+# %% ../nbs/03_images.ipynb #150b5dcb
 def check_url(
     url,                 # address of a picture, '' for none
     allow_private=False, # accept private and loopback addresses
@@ -123,7 +128,7 @@ def check_url(
     except ValueError: private = False # a name: its address is checked when the line stands
     if private and not allow_private: raise ImageError("refused address", f"{host} is not a public address")
 
-# %% ../nbs/03_images.ipynb #c36141a2
+# %% ../nbs/03_images.ipynb #70203097
 _clock = threading.local() # .deadline: when this thread's picture must be there, in seconds of time.monotonic
 
 class _TimedReads(io.RawIOBase):
@@ -139,6 +144,7 @@ class _TimedReads(io.RawIOBase):
     def close(self):
         self.raw.close(); super().close()
 
+# %% ../nbs/03_images.ipynb #5a74e734
 class _TimedResponse(HTTPResponse):
     "An HTTP answer whose every read, headers included, is subject to the deadline."
     def __init__(self, sock, *args, **kwargs):
@@ -146,7 +152,7 @@ class _TimedResponse(HTTPResponse):
         self.fp.close()
         self.fp = io.BufferedReader(_TimedReads(sock))
 
-# %% ../nbs/03_images.ipynb #e0b0adf9
+# %% ../nbs/03_images.ipynb #49be82f8
 class _GuardedLine:
     "A connection that hangs up, before it says a word, when the other end is not a public address."
     response_class, public_only = _TimedResponse, True
@@ -158,6 +164,7 @@ class _GuardedLine:
             raise ImageError("refused address", f"{self.host} leads to {address}, which is not a public address")
         return sock
 
+# %% ../nbs/03_images.ipynb #4ddd8e8f
 def _pools(public_only):
     "urllib3's two connection pools with our kind of line in them."
     def pool(base, line):
@@ -166,6 +173,7 @@ def _pools(public_only):
     return dict(http=pool(urllib3.HTTPConnectionPool, urllib3.connection.HTTPConnection),
                 https=pool(urllib3.HTTPSConnectionPool, urllib3.connection.HTTPSConnection))
 
+# %% ../nbs/03_images.ipynb #18bf59e5
 class _Adapter(requests.adapters.HTTPAdapter):
     "A requests adapter with guarded lines."
     def __init__(self, public_only):
@@ -175,7 +183,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pools(self.public_only)
 
-# %% ../nbs/03_images.ipynb #757931f0
+# %% ../nbs/03_images.ipynb #fd71610c
 class ImageClient:
     "Ask hosts for pictures, politely and within bounds; one client serves many threads."
     def __init__(self,
@@ -194,15 +202,17 @@ class ImageClient:
         self.mirror = {host.lower(): base.rstrip("/") + "/" for host, base in (mirror or {}).items()}
         self.allow_private, self.hosts, self.stop, self._local = allow_private, {}, threading.Event(), threading.local()
 
-    def check(self,
-        url, # address of a picture
-    ):
-        "`check_url` by this client's rules: a host with a mirror is never refused."
-        try: mirrored = urlsplit(url).hostname in self.mirror
-        except ValueError: mirrored = False
-        check_url(url, self.allow_private or mirrored)
+# %% ../nbs/03_images.ipynb #a318d9b9
+@patch
+def check(self:ImageClient,
+    url, # address of a picture
+):
+    "`check_url` by this client's rules: a host with a mirror is never refused."
+    try: mirrored = urlsplit(url).hostname in self.mirror
+    except ValueError: mirrored = False
+    check_url(url, self.allow_private or mirrored)
 
-# %% ../nbs/03_images.ipynb #5ffca320
+# %% ../nbs/03_images.ipynb #54cf80aa
 @patch
 def _session(self:ImageClient):
     "This thread's requests session; only mirrors may stand on a private address."
@@ -215,6 +225,7 @@ def _session(self:ImageClient):
         for base in self.mirror.values(): session.mount(base, _Adapter(False))
     return self._local.session
 
+# %% ../nbs/03_images.ipynb #cc864526
 @patch
 def _send(self:ImageClient, url):
     "Ask once, without following redirects; what goes wrong on the way becomes an `ImageError`."
@@ -227,13 +238,14 @@ def _send(self:ImageClient, url):
     except ValueError as e: raise ImageError("bad url", e) from e
     except requests.RequestException as e: raise ImageError("connection error", _cause(e)) from e
 
+# %% ../nbs/03_images.ipynb #3c1f6468
 def _cause(error):
     "The innermost message of a wrapped network error, without object addresses."
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[-1]), Exception): error = inner
     if isinstance(error, urllib3.exceptions.ReadTimeoutError): return "no answer in time"
     return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?|\w+\(host=.*?\): ", "", str(error))
 
-# %% ../nbs/03_images.ipynb #93898018
+# %% ../nbs/03_images.ipynb #f6c4a692
 @patch
 def _body(self:ImageClient, answer):
     "The bytes of an answer, read in pieces and never more than `max_bytes`."
@@ -249,6 +261,7 @@ def _body(self:ImageClient, answer):
     except (urllib3.exceptions.HTTPError, OSError) as e: raise ImageError("truncated", f"broke off after {size} bytes") from e
     return self._unpack(b"".join(pieces), answer.headers.get("Content-Encoding", ""))
 
+# %% ../nbs/03_images.ipynb #a730fa30
 @patch
 def _unpack(self:ImageClient, data, encoding):
     "Undo a compression nobody asked for, without letting it grow beyond `max_bytes`."
@@ -258,7 +271,31 @@ def _unpack(self:ImageClient, data, encoding):
     if len(data) > self.max_bytes: raise ImageError("too large", f"unpacks to more than {self.max_bytes} bytes")
     return data
 
-# %% ../nbs/03_images.ipynb #112d53fc
+# %% ../nbs/03_images.ipynb #2c5fb233
+def _target(url, location):
+    "Where a redirect leads."
+    try: return urljoin(url, location)
+    except ValueError as e: raise ImageError("bad url", e) from e
+
+# %% ../nbs/03_images.ipynb #2c055fc2
+@patch
+def _once(self:ImageClient, url):
+    "One attempt, redirects included: bytes, suffix, width, height."
+    for hop in range(self.max_redirects + 1):
+        self.check(url)
+        with self._send(url) as answer:
+            if answer.is_redirect: url = _target(url, answer.headers["Location"]); continue
+            if answer.status_code != 200: raise ImageError(f"http {answer.status_code}", answer.reason, wait=_retry_after(answer))
+            data = self._body(answer)
+        return data, *check_bytes(data, self.max_pixels)
+    raise ImageError("too many redirects", f"more than {self.max_redirects}, the last to {url}")
+
+# %% ../nbs/03_images.ipynb #822680b4
+def _passing(status):
+    "May this failure be gone at the next attempt?"
+    return status in ("timeout", "connection error", "truncated", "http 408", "http 425", "http 429") or status.startswith("http 5")
+
+# %% ../nbs/03_images.ipynb #f74d9870
 def _retry_after(answer):
     "Seconds that an answer asks us to wait: its header holds a number or a date."
     said = answer.headers.get("Retry-After", "").strip()
@@ -266,41 +303,30 @@ def _retry_after(answer):
     try: return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
     except (ValueError, TypeError): return 0.0
 
-@patch
-def _once(self:ImageClient, url):
-    "One attempt, redirects included: bytes, suffix, width, height."
-    for hop in range(self.max_redirects + 1):
-        self.check(url)
-        with self._send(url) as answer:
-            if answer.is_redirect: url = urljoin(url, answer.headers["Location"]); continue
-            if answer.status_code != 200: raise ImageError(f"http {answer.status_code}", answer.reason, wait=_retry_after(answer))
-            data = self._body(answer)
-        return data, *check_bytes(data, self.max_pixels)
-    raise ImageError("too many redirects", f"more than {self.max_redirects}, the last to {url}")
-
-# %% ../nbs/03_images.ipynb #417073a5
+# %% ../nbs/03_images.ipynb #036a5d29
 class _Host:
     "What is known of one host: failures in a row, its last answer, and how long it wants to be left alone."
     patience, grace = 20, 30.0 # failures in a row that close a host; seconds that an answer keeps it open
     def __init__(self, url):
         self.failures, self.answered, self.busy_until, self.last = 0, -1e9, 0.0, ""
         self.proxies = requests.utils.get_environ_proxies(url)
-    def note(self, error=None):
-        "Keep the outcome of one attempt: None for an answer, otherwise the `ImageError`."
-        now = time.monotonic()
-        if error is None: self.failures, self.answered = 0, now
-        else: self.failures, self.last = self.failures + 1, f"{error.status} {error.reason}"
-        if error is not None and error.status == "http 429": self.busy_until = max(self.busy_until, now + error.wait)
-    def check(self):
-        "Raise when nobody is there any more."
-        if self.failures >= self.patience and time.monotonic() - self.answered > self.grace:
-            raise ImageError("host unreachable", f"{self.failures} attempts in a row failed, the last with: {self.last}")
 
-# %% ../nbs/03_images.ipynb #36a1b32b
-def _passing(status):
-    "May this failure be gone at the next attempt?"
-    return status in ("timeout", "connection error", "truncated", "http 408", "http 425", "http 429") or status.startswith("http 5")
+# %% ../nbs/03_images.ipynb #634e386b
+@patch
+def note(self:_Host, error=None):
+    "Keep the outcome of one attempt: None for an answer, otherwise the `ImageError`."
+    now = time.monotonic()
+    if error is None: self.failures, self.answered = 0, now
+    else: self.failures, self.last = self.failures + 1, f"{error.status} {error.reason}"
+    if error is not None and error.status == "http 429": self.busy_until = max(self.busy_until, now + error.wait)
 
+@patch
+def check(self:_Host):
+    "Raise when nobody is there any more."
+    if self.failures >= self.patience and time.monotonic() - self.answered > self.grace:
+        raise ImageError("host unreachable", f"{self.failures} attempts in a row failed, the last with: {self.last}")
+
+# %% ../nbs/03_images.ipynb #735a0494
 @patch
 def get(self:ImageClient,
     url, # address of a picture
@@ -321,19 +347,21 @@ def get(self:ImageClient,
             host.note()
             return picture
 
+# %% ../nbs/03_images.ipynb #eb066afb
 @patch
 def _host(self:ImageClient, url):
     "What is known of the URL's host."
     name = urlsplit(url).netloc
     return self.hosts.get(name) or self.hosts.setdefault(name, _Host(url))
 
+# %% ../nbs/03_images.ipynb #662db11b
 @patch
 def _wait(self:ImageClient, seconds, error):
     "Pause this thread, or raise `error` when the pause would outlast the deadline or the run is being stopped."
     if seconds <= 0: return
     if time.monotonic() + seconds > _clock.deadline or self.stop.wait(seconds): raise error
 
-# %% ../nbs/03_images.ipynb #3a526109
+# %% ../nbs/03_images.ipynb #5e1305c5
 class StatusIndex:
     "What became of each URL: a file of JSON lines that is only ever appended to; a URL's last line counts."
     settled = {"ok", "placeholder", "not an image", "too many redirects", "http 404", "http 410"}
@@ -342,27 +370,24 @@ class StatusIndex:
     ):
         self.folder, self.path = Path(folder).resolve(), Path(folder).resolve()/"index.jsonl"
 
-    def __enter__(self):
-        with os_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b", buffering=0)
-        self._lock()
-        self._sweep()
-        self.rows = self._read()
-        return self
+# %% ../nbs/03_images.ipynb #7d72e234
+@patch
+def __enter__(self:StatusIndex):
+    "Open the index, keep others out, and read what is settled."
+    with os_errors(self.folder):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "a+b", buffering=0)
+    self._lock()
+    self._sweep()
+    self.rows = self._read()
+    return self
 
-    def __exit__(self, *exc): self._file.close()
+@patch
+def __exit__(self:StatusIndex, *error):
+    "Close the file, which gives up the lock."
+    self._file.close()
 
-    def add(self,
-        url,   # address of the picture
-        **row, # its status, reason, file, bytes, width and height
-    ):
-        "Keep one outcome; a settled one is appended to the file, at once and in one write."
-        self.rows[url] = row
-        if row["status"] not in self.settled: return # it will be asked again anyway
-        with os_errors(self.path): self._file.write(orjson.dumps(dict(url=url, **row)) + b"\n")
-
-# %% ../nbs/03_images.ipynb #6f838379
+# %% ../nbs/03_images.ipynb #6e943c6b
 @patch
 def _read(self:StatusIndex):
     "The last line of each URL whose file, if it names one, is there in full; torn lines are passed over."
@@ -376,6 +401,18 @@ def _read(self:StatusIndex):
     whole = lambda row: row["status"] != "ok" or sizes.get(row.get("file"), -1) == row.get("bytes")
     return {url: row for url, row in rows.items() if row and whole(row)}
 
+# %% ../nbs/03_images.ipynb #a305397a
+@patch
+def add(self:StatusIndex,
+    url,   # address of the picture
+    **row, # its status, reason, file, bytes, width and height
+):
+    "Keep one outcome; a settled one is appended to the file, at once and in one write."
+    self.rows[url] = row
+    if row["status"] not in self.settled: return # it will be asked again anyway
+    with os_errors(self.path): self._file.write(orjson.dumps(dict(url=url, **row)) + b"\n")
+
+# %% ../nbs/03_images.ipynb #d447fa89
 @patch
 def _lock(self:StatusIndex):
     "Keep a second run out of this folder; the system drops the lock when the process ends, however it ends."
@@ -387,15 +424,15 @@ def _lock(self:StatusIndex):
         raise MmrecError("another download into this folder is running", where=self.folder, fix="wait for it, or choose another folder") from e
     except OSError: pass # a file system without locks
 
+# %% ../nbs/03_images.ipynb #75e74de2
 @patch
 def _sweep(self:StatusIndex):
     "Remove the half-written files that a killed run left behind."
-    for f in self.folder.glob(".*-????????????????.*"):
-        if f.suffix in FORMATS.values(): f.unlink(missing_ok=True)
+    for part in self.folder.glob(".*-????????????????.*.part"): part.unlink(missing_ok=True)
 
-# %% ../nbs/03_images.ipynb #748a8c1a
+# %% ../nbs/03_images.ipynb #a041ef59
 def _parallel(work, jobs, workers, stop):
-    "Yield (job, result or `ImageError`) as they come; only the caller's thread writes or is interrupted."
+    "Yield (job, result or `ImageError`) as they come; any other error ends the run."
     todo, done, waiting = queue.SimpleQueue(), queue.SimpleQueue(), iter(jobs)
     def worker():
         while (job := todo.get()) is not None and not stop.is_set():
@@ -415,27 +452,60 @@ def _parallel(work, jobs, workers, stop):
         stop.set()
         for _ in range(workers): todo.put(None)
 
-# %% ../nbs/03_images.ipynb #91d26795
+# %% ../nbs/03_images.ipynb #b5424b2b
 def _file_name(item, url, suffix):
     "A safe file name: readable by the item, unique by the URL."
     return f"{re.sub('[^A-Za-z0-9_]+', '_', str(item))[:60]}-{content_key(url)}{suffix}"
 
+# %% ../nbs/03_images.ipynb #26e3772e
+def _save(path, data):
+    "Write a picture whole or not at all: under a hidden name first, then renamed."
+    part = path.with_name(f".{path.name}.part")
+    with os_errors(path):
+        try:
+            part.write_bytes(data)
+            os.replace(part, path)
+        except BaseException: part.unlink(missing_ok=True); raise
+
+# %% ../nbs/03_images.ipynb #2b5139dd
+def _fetch(client, folder, url, item):
+    "Get one picture and put it into its file; the row for the index."
+    data, suffix, width, height = client.get(url)
+    name = _file_name(item, url, suffix)
+    _save(folder/name, data)
+    return dict(status="ok", reason="", file=name, bytes=len(data), width=width, height=height)
+
+# %% ../nbs/03_images.ipynb #d88d0320
 def _plan(items, limit, client):
     "One row an item: its URL, and a status already where no request will be made."
     missing = [c for c in ("item", "image_url") if c not in items]
-    if missing: raise MmrecError(f"no column {' and no column '.join(missing)} among {list(items.columns)}", where="items", fix="load the items with mmrec.data.load_dataset")
+    if missing: raise MmrecError(f"no column {missing[0]!r} among {list(items.columns)}", where="items", fix="load the items with mmrec.data.load_dataset")
     rows, asked = [], 0
     for item, url in zip(items["item"], items["image_url"].fillna("").astype(str).str.strip()):
-        status = reason = ""
+        rows.append(row := dict(item=item, url=url, status="", reason=""))
         try: client.check(url)
-        except ImageError as e: status, reason = e.status, e.reason
-        else:
-            asked += 1
-            if limit is not None and asked > limit: status, reason = "not asked", f"beyond the first {limit} pictures"
-        rows.append(dict(item=item, url=url, status=status, reason=reason))
+        except ImageError as e: row.update(status=e.status, reason=e.reason); continue
+        asked += 1
+        if limit is not None and asked > limit: row.update(status="not asked", reason=f"beyond the first {limit} pictures")
     return rows
 
-# %% ../nbs/03_images.ipynb #b3c43de9
+# %% ../nbs/03_images.ipynb #479bb23e
+_COLUMNS = ["item", "url", "path", "status", "reason", "bytes", "width", "height"]
+
+def _table(rows):
+    "The table of statuses, from rows that may lack path, bytes and size."
+    nothing = dict(path="", bytes=0, width=0, height=0)
+    return pd.DataFrame([nothing | row for row in rows], columns=_COLUMNS).astype(dict.fromkeys(_COLUMNS[-3:], "int64"))
+
+# %% ../nbs/03_images.ipynb #be25dec7
+def _outcome(row, index):
+    "A row of the plan with what the index says of its URL."
+    if row["status"]: return row
+    found = dict(index.rows[row["url"]])
+    file = found.pop("file", None)
+    return row | found | dict(path=str(index.folder/file) if file else "")
+
+# %% ../nbs/03_images.ipynb #ba7c1430
 def download_images(
     items,                 # DataFrame with columns item and image_url ('' for none)
     folder,                # where the pictures and their index go; made when missing
@@ -454,34 +524,16 @@ def download_images(
     plan = _plan(items, limit, client)
     with StatusIndex(folder) as index:
         wanted = {}
-        for row in plan: row["status"] or wanted.setdefault(row["url"], row["item"])
+        for row in plan:
+            if not row["status"]: wanted.setdefault(row["url"], row["item"])
         jobs = [url for url in wanted if index.rows.get(url, {}).get("status") not in index.settled]
         with progress(desc="pictures", total=len(jobs), unit="picture") as bar:
-            for url, result in _parallel(client.get, jobs, workers, client.stop):
-                _keep(index, url, wanted[url], result)
+            for url, got in _parallel(lambda url: _fetch(client, index.folder, url, wanted[url]), jobs, workers, client.stop):
+                index.add(url, **(dict(status=got.status, reason=got.reason) if isinstance(got, ImageError) else got))
                 bar.update()
-        return _table(plan, index)
+        return _table(_outcome(row, index) for row in plan)
 
-def _keep(index, url, item, result):
-    "Write one outcome: first the file, then the line that vouches for it."
-    if isinstance(result, ImageError): return index.add(url, status=result.status, reason=result.reason)
-    data, suffix, width, height = result
-    name = _file_name(item, url, suffix)
-    with atomic_path(index.folder/name) as tmp: tmp.write_bytes(data)
-    index.add(url, status="ok", reason="", file=name, bytes=len(data), width=width, height=height)
-
-def _table(plan, index):
-    "The plan with the index's outcomes filled in."
-    rows = []
-    for row in plan:
-        found = {} if row["status"] else index.rows[row["url"]]
-        path = str(index.folder/found["file"]) if found.get("status") == "ok" else ""
-        rows.append({**row, "path": path, "bytes": 0, "width": 0, "height": 0} | {k: v for k, v in found.items() if k != "file"})
-    return pd.DataFrame(rows, columns=_COLUMNS).astype({c: "int64" for c in _COLUMNS[-3:]})
-
-_COLUMNS = ["item", "url", "path", "status", "reason", "bytes", "width", "height"]
-
-# %% ../nbs/03_images.ipynb #36cffd93
+# %% ../nbs/03_images.ipynb #edfc3ab2
 def check_images(
     items,                 # DataFrame with columns item and image_path ('' for none), perhaps image_url
     limit=None,            # look at the first so many pictures; None for all
@@ -489,16 +541,16 @@ def check_images(
 ):                         # the table of `download_images`
     "Verify pictures that are already on disk, by decoding each."
     urls = items["image_url"] if "image_url" in items else [""]*len(items)
-    paths = [str(p) for p in items["image_path"].fillna("")]
-    jobs = list(dict.fromkeys(p for p in paths if p))
-    jobs = jobs if limit is None else jobs[:limit]
-    look = lambda path: _look(path, max_pixels)
-    bar = progress(_parallel(look, jobs, os.cpu_count() or 2, threading.Event()), "check pictures", len(jobs), "picture")
-    found = {path: dict(status=r.status, reason=r.reason) if isinstance(r, ImageError) else r for path, r in bar}
-    nothing = lambda p: dict(status="not asked", reason=f"beyond the first {limit} pictures") if p else dict(status="no file", reason="no path given")
-    rows = [dict(item=i, url=u, path="", bytes=0, width=0, height=0) | (found.get(p) or nothing(p)) for i, u, p in zip(items["item"], urls, paths)]
-    return pd.DataFrame(rows, columns=_COLUMNS).astype({c: "int64" for c in _COLUMNS[-3:]})
+    paths = items["image_path"].fillna("").astype(str)
+    jobs = [p for p in dict.fromkeys(paths) if p][:limit]
+    looks = _parallel(lambda path: _look(path, max_pixels), jobs, os.cpu_count() or 2, threading.Event())
+    found = dict(progress(looks, "check pictures", len(jobs), "picture"))
+    found = {p: dict(status=r.status, reason=r.reason) if isinstance(r, ImageError) else r for p, r in found.items()}
+    found[""] = dict(status="no file", reason="no path given")
+    late = dict(status="not asked", reason=f"beyond the first {limit} pictures")
+    return _table(dict(item=i, url=u) | found.get(p, late) for i, u, p in zip(items["item"], urls, paths))
 
+# %% ../nbs/03_images.ipynb #69f1bd9c
 def _look(path, max_pixels):
     "Status of one local file."
     try: data = Path(path).read_bytes()

@@ -35,13 +35,13 @@ class Encoder(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self): return True
 
-# %% ../nbs/04_text.ipynb #0c860a22
+# %% ../nbs/04_text.ipynb #c63cac72
 def clean_text(
     x, # a text, or None or NaN for a missing one
 ):     # text that every tokenizer accepts
     "Missing texts are empty, broken Unicode is mended, numbers and lists are refused."
     if isinstance(x, str): return x.encode("utf8", "replace").decode("utf8")
-    if x is None or x != x or type(x).__name__ == "NAType": return ""
+    if x is None or type(x).__name__ == "NAType" or x != x: return ""
     raise MmrecError(f"a text is wanted, not {type(x).__name__} {str(x)[:40]!r}", fix="map a text column, or turn its values into str")
 
 # %% ../nbs/04_text.ipynb #35410376
@@ -59,7 +59,7 @@ class TfidfSVD(Encoder):
 
     def __sklearn_is_fitted__(self): return hasattr(self, "pipe_")
 
-# %% ../nbs/04_text.ipynb #37b7b5c0
+# %% ../nbs/04_text.ipynb #14777449
 @patch
 def fit(self:TfidfSVD,
     X,      # texts of the training part
@@ -79,6 +79,7 @@ def fit(self:TfidfSVD,
     self.pipe_ = make_pipeline(counts, svd, Normalizer())
     return self
 
+# %% ../nbs/04_text.ipynb #110fea0c
 @patch
 def transform(self:TfidfSVD,
     X, # texts
@@ -129,7 +130,7 @@ def minilm_folder():
             raise MmrecError("not the official file of all-MiniLM-L6-v2 (SHA-256 differs)", where=folder/name, fix=fix)
     return folder
 
-# %% ../nbs/04_text.ipynb #765514dd
+# %% ../nbs/04_text.ipynb #39a5bebe
 HUB_TIMEOUT = (4, 8) # seconds to connect to the hub, and to wait for its answer
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 MODEL_FILES = ("config.json", "*token*.json", "*token*.model", "vocab*", "merges.txt", "spiece.model", "sentencepiece*.model", "*.index.json", *WEIGHTS)
@@ -138,18 +139,22 @@ def _is_model(folder):
     "Does `folder` hold a configuration and weights?"
     return (folder/"config.json").is_file() and any(p for w in WEIGHTS for p in folder.glob(w))
 
-def _from_hub(name, fix):
-    "Fetch `name` from the hub into its cache; every wait is bounded."
+# %% ../nbs/04_text.ipynb #3ad724c1
+def _wanted_files(name):
+    "Patterns of the files to fetch: `.bin` only where there is no `.safetensors`."
     import requests
-    from huggingface_hub import constants, errors, snapshot_download, utils
-    try:
-        if constants.HF_HUB_OFFLINE: raise OSError("HF_HUB_OFFLINE is set")
-        asked = requests.get(f"{constants.ENDPOINT}/api/models/{name}", headers=utils.build_hf_headers(), timeout=HUB_TIMEOUT)
-        if asked.status_code in (401, 404): raise MmrecError("the hub has no such model, or it is private", where=name, fix="check the spelling; for a private model run: hf auth login")
-        asked.raise_for_status()
-        names = [f["rfilename"] for f in asked.json()["siblings"]]
-        wanted = [p for p in MODEL_FILES if p != WEIGHTS[1] or not any(n.endswith(".safetensors") for n in names)]
-        return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=8))
+    from huggingface_hub import constants, utils
+    if constants.HF_HUB_OFFLINE: raise OSError("HF_HUB_OFFLINE is set")
+    asked = requests.get(f"{constants.ENDPOINT}/api/models/{name}", headers=utils.build_hf_headers(), timeout=HUB_TIMEOUT)
+    if asked.status_code in (401, 404): raise MmrecError("the hub has no such model, or it is private", where=name, fix="check the spelling; for a private model run: hf auth login")
+    asked.raise_for_status()
+    names = [f["rfilename"] for f in asked.json()["siblings"]]
+    return [p for p in MODEL_FILES if p != WEIGHTS[1] or not any(n.endswith(".safetensors") for n in names)]
+
+def _from_hub(name, fix):
+    "Fetch `name` from the hub into its cache; the first question, which may hang, has a time limit."
+    from huggingface_hub import errors, snapshot_download
+    try: return Path(snapshot_download(name, allow_patterns=_wanted_files(name), etag_timeout=HUB_TIMEOUT[1]))
     except (OSError, ValueError, KeyError, errors.HfHubHTTPError) as e:
         raise MmrecError(f"the weights cannot be had from the hub ({type(e).__name__})", where=name, fix=fix) from e
 
@@ -182,7 +187,7 @@ def check_torch():
         pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
         raise MmrecError(f"{pair} do not work together ({str(e)[:80]})", fix="install both from one source: pip install --force-reinstall torch torchvision") from e
 
-# %% ../nbs/04_text.ipynb #54eb2da2
+# %% ../nbs/04_text.ipynb #5b7dbfa5
 class TransformerText(Encoder):
     "Vectors of a Hugging Face model: tokens pooled into one vector a text."
     def __init__(self,
@@ -197,22 +202,26 @@ class TransformerText(Encoder):
         self.model, self.pooling, self.max_length = model, pooling, max_length
         self.token_budget, self.normalize, self.device = token_budget, normalize, device
 
-    @property
-    def folder(self): return model_folder(self.model)
-    @property
-    def label(self):
-        known = {"minilm": "MiniLM", "distilbert-base-uncased": "DistilBERT"}
-        return f"{known.get(str(self.model), Path(self.model).name)} ({self.pooling})"
-    @property
-    def key(self):
-        files = sorted({p for pattern in MODEL_FILES for p in self.folder.glob(pattern)})
-        return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize)
-    @property
-    def dim(self):
-        config = json.loads((self.folder/"config.json").read_text(encoding="utf8"))
-        return next((config[k] for k in ("hidden_size", "dim", "d_model", "n_embd") if k in config), None) or self.load().net_.config.hidden_size
+# %% ../nbs/04_text.ipynb #db5fabf6
+@patch(as_prop=True)
+def folder(self:TransformerText): return model_folder(self.model)
 
-# %% ../nbs/04_text.ipynb #de13f499
+@patch(as_prop=True)
+def label(self:TransformerText):
+    known = {"minilm": "MiniLM", "distilbert-base-uncased": "DistilBERT"}
+    return f"{known.get(str(self.model), Path(self.model).name)} ({self.pooling})"
+
+@patch(as_prop=True)
+def key(self:TransformerText):
+    files = sorted({p for pattern in MODEL_FILES for p in self.folder.glob(pattern)})
+    return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize)
+
+@patch(as_prop=True)
+def dim(self:TransformerText):
+    config = json.loads((self.folder/"config.json").read_text(encoding="utf8"))
+    return next((config[k] for k in ("hidden_size", "dim", "d_model", "n_embd") if k in config), None) or self.load().net_.config.hidden_size
+
+# %% ../nbs/04_text.ipynb #a0c7a6e8
 def pick_device(
     device="auto", # 'auto', or what torch understands
 ):                 # torch device
@@ -221,6 +230,7 @@ def pick_device(
     if device != "auto": return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
+# %% ../nbs/04_text.ipynb #40368821
 @contextlib.contextmanager
 def _quiet():
     "No progress bars and reports of transformers while weights are read."
@@ -232,12 +242,9 @@ def _quiet():
         logging.set_verbosity(level)
         if bars: logging.enable_progress_bar()
 
-# %% ../nbs/04_text.ipynb #20e5a862
-@patch
-def load(self:TransformerText):
-    "Read tokenizer and weights once; refuse what is broken or incomplete."
-    if hasattr(self, "net_"): return self
-    folder = self.folder
+# %% ../nbs/04_text.ipynb #1a7e1ee8
+def _read_model(folder):
+    "Tokenizer and network of a folder; a broken or incomplete one is refused."
     check_torch()
     from transformers import AutoModel, AutoTokenizer
     try:
@@ -248,7 +255,14 @@ def load(self:TransformerText):
         raise MmrecError(f"the model cannot be read ({type(e).__name__}: {str(e)[:120]})", where=folder, fix="fetch its files again; a broken download is the usual cause") from e
     lacking = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     if lacking: raise MmrecError(f"{len(lacking)} weights are missing, {lacking[0]} first", where=folder, fix="take the complete checkpoint of this architecture")
-    if net.config.is_encoder_decoder: net = net.get_encoder()
+    return tokenizer, net.get_encoder() if net.config.is_encoder_decoder else net
+
+# %% ../nbs/04_text.ipynb #b2d2b8ce
+@patch
+def load(self:TransformerText):
+    "Read tokenizer and weights once."
+    if hasattr(self, "net_"): return self
+    tokenizer, net = _read_model(self.folder)
     limit = getattr(net.config, "max_position_embeddings", None) or self.max_length
     self.limit_ = min(self.max_length, tokenizer.model_max_length, limit)
     self.tokenizer_, self.device_ = tokenizer, pick_device(self.device)
@@ -266,7 +280,7 @@ def token_ids(self:TransformerText,
     ids = self.tokenizer_(texts, truncation=True, max_length=self.limit_, return_attention_mask=False)["input_ids"] if texts else []
     return [i or [self.tokenizer_.pad_token_id or 0] for i in ids]
 
-# %% ../nbs/04_text.ipynb #e121a1b8
+# %% ../nbs/04_text.ipynb #7de91687
 @patch
 def _embed(self:TransformerText, ids):
     "Vectors of one batch of token lists."
@@ -282,6 +296,7 @@ def _embed(self:TransformerText, ids):
         if self.normalize: out = torch.nn.functional.normalize(out, dim=1)
     return out.cpu().numpy()
 
+# %% ../nbs/04_text.ipynb #b682ed43
 @patch
 def transform(self:TransformerText,
     X, # texts
@@ -309,7 +324,16 @@ def text_encoder(
     if name == "distilbert": return TransformerText("distilbert-base-uncased", **{"pooling": "cls", **options})
     return TransformerText(name, **options)
 
-# %% ../nbs/04_text.ipynb #051d7070
+# %% ../nbs/04_text.ipynb #bbc5fc23
+def _in_blocks(keys, compute, block, advance):
+    "Like `VectorStore.get`, keeping nothing."
+    parts = []
+    for start in range(0, len(keys), block):
+        at = list(range(start, min(start + block, len(keys))))
+        parts.append(compute(at)); advance(len(at))
+    return np.concatenate(parts)
+
+# %% ../nbs/04_text.ipynb #71fbb919
 def encode(
     encoder,           # an encoder of this chapter or the next, fitted if it learns from data
     inputs,            # texts, or paths of pictures
@@ -325,19 +349,9 @@ def encode(
     compute = lambda at: encoder.transform([inputs[position[unique[i]]] for i in at])
     if not unique: return np.full((len(inputs), encoder.dim), np.nan, dtype=np.float32)
     with progress(total=len(unique), desc=desc, unit="input") as bar:
-        if store_folder is not None and encoder.key is not None:
-            vectors = VectorStore(store_folder, encoder.key).get(unique, compute, block=encoder.block, advance=bar.update)
-        else: vectors = _in_blocks(compute, len(unique), encoder.block, bar.update)
-    row = {k: i for i, k in enumerate(unique)}
-    out = np.full((len(inputs), vectors.shape[1]), np.nan, dtype=np.float32)
-    has = [i for i, k in enumerate(keys) if k is not None]
-    out[has] = vectors[[row[keys[i]] for i in has]]
-    return out
-
-def _in_blocks(compute, n, block, advance):
-    "`compute` for positions 0 to n-1, a block at a time."
-    parts = []
-    for start in range(0, n, block):
-        at = list(range(start, min(start + block, n)))
-        parts.append(compute(at)); advance(len(at))
-    return np.concatenate(parts)
+        kept = store_folder is not None and encoder.key is not None
+        get = VectorStore(store_folder, encoder.key).get if kept else _in_blocks
+        vectors = get(unique, compute, block=encoder.block, advance=bar.update)
+    row = {k: i for i, k in enumerate(unique)} | {None: -1}
+    nothing = np.full((1, vectors.shape[1]), np.nan, dtype=np.float32)
+    return np.concatenate([vectors, nothing])[[row[k] for k in keys]]

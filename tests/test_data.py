@@ -211,6 +211,10 @@ TABLES = {
     "half stars in text": ('{"item": 7, "score": "4.5 out of 5 stars"}\n{"item": 7, "score": "3 out of 5 stars"}\n', dict(item="7", rating=4.5, scale="0.5-5:0.5")),
     "iso, no user": ("product,stars,date,comment\np,2,2021-03-04T05:06:07+02:00,hm\n", dict(item="p", rating=2, time="2021-03-04 03:06:07", text="hm")),
     "day first": ("user,item,rating,date\nu,a,2,01/02/2021\nu,b,2,31/01/2021\n", dict(time="2021-02-01")),
+    "beer": ('{"beer/name": "Ale", "beer/beerId": "07", "review/overall": "4/5", "review/text": "Hoppy", "review/profileName": "u", "review/time": "1234817823"}\n',
+             dict(item="07", user="u", rating=4, text="Hoppy", time="2009-02-16 20:57:03")),
+    "anime, -1 for not rated": ("user_id,anime_id,rating\n1,20,8\n1,24,-1\n", dict(user="1", item="20", rating=8, scale="1-10")),
+    "floats that were numbers": ("user_id,item_id,rating\n1.0,20.0,8.0\n", dict(user="1", item="20", rating=8)),
     "words": ("game;user;rating\ng;u;good\nh;u;bad\n", dict(item="g", rating=3, scale="bad<ok<good")),
 }
 
@@ -254,7 +258,7 @@ def test_items_with_other_names_pictures_on_disk(tmp_path):
     (tmp_path/"pics").mkdir(); (tmp_path/"pics"/"x.png").write_bytes(b"x"); (tmp_path/"pics"/"02.JPG").write_bytes(b"x")
     data = load_dataset(tmp_path/"r.csv", [tmp_path/"m.csv", tmp_path/"p.csv"])
     assert data.scale.spec == "0.5-5:0.5" and data.items.title.tolist() == ["Toy", "Heat, The", ""]
-    assert data.items.text.tolist() == ["Toy. A, B. A plot", "Heat, The. C", "Other"]
+    assert data.items.text.tolist() == ["Toy. A, B. A plot.", "Heat, The. C", "Other"]
     assert data.items.image_path.map(lambda p: p[-5:]).tolist() == ["x.png", "", ""] and rules(data, "items")["picture file not found"][0] == 1
     data = load_dataset(tmp_path/"r.csv", tmp_path/"m.csv", item_columns=dict(text="title+genres"), images=tmp_path/"pics")
     assert data.items.text.tolist()[:2] == ["Toy. A, B", "Heat, The. C"] and data.items.image_path.map(bool).tolist() == [False, True, False]
@@ -266,7 +270,12 @@ def test_one_file_with_everything(tmp_path):
     data = load_dataset(tmp_path/"r.csv")
     assert data.items.iloc[0][["title", "image_url"]].tolist() == ["Scarf", "https://h/a.jpg"]
     data = load_dataset(tmp_path/"r.csv", columns=dict(text="product_name+body"), item_columns=dict(text="product_name"))
-    assert data.reviews.text.tolist() == ["Scarf. nice", "Scarf. bad"]
+    assert data.reviews.text.tolist() == ["Scarf. nice", "Scarf. bad"] and len(data.log) == 0
+
+
+def test_key_of_the_same_name(tmp_path):
+    (tmp_path/"r.csv").write_text("user,vehicle,rating\nu,a,5\n"); (tmp_path/"m.csv").write_text("id,vehicle,name\n1,a,Car\n")
+    assert load_dataset(tmp_path/"r.csv", tmp_path/"m.csv", columns=dict(item="vehicle")).items.title[0] == "Car"
 
 
 def test_guessed_scale_is_said(tmp_path):
@@ -307,7 +316,7 @@ def test_one_error_says_what_where_and_what_to_do(tmp_path, name):
     assert ERRORS[name] in str(e.value) and str(tmp_path) in str(e.value) and "\n" not in str(e.value) and len(str(e.value)) < 500 and e.value.fix
 
 
-@pytest.mark.parametrize("options,says", [(dict(format="amazon"), "no format"), (dict(how="best"), "way of sampling"), (dict(scale="five"), "not a rating scale"), (dict(columns=dict(rating="stars")), "no column named 'stars'"),
+@pytest.mark.parametrize("options,says", [(dict(format="amazon"), "no format"), (dict(how="best"), "way of sampling"), (dict(sample=0), "no sample"), (dict(scale="five"), "not a rating scale"), (dict(columns=dict(rating="stars")), "no column named 'stars'"),
     (dict(columns=dict(stars="rating")), "no field is called"), (dict(format="amazon-2018"), "keeps it in 'overall'"), (dict(item_columns=dict(text="average_rating")), "to be predicted"), (dict(images="/nowhere"), "nowhere"), (dict(scale="6-9"), "no review is left")])
 def test_wrong_options(amazon, options, says):
     with pytest.raises(MmrecError) as e: amazon(**options)
@@ -383,3 +392,18 @@ def test_scale_from_json():
     scale = RatingScale.parse('{"bad": [1, 2], "good": "3..5"}')
     assert scale.encode([1, 2, 3.3, 5, 6, "good"]).fillna(-1).tolist() == [0, 0, 1, 1, -1, 1] and scale.names == ("bad", "good")
     with pytest.raises(MmrecError): RatingScale.parse("a<a")
+
+
+def test_named_columns_of_items(tmp_path):
+    (tmp_path/"r.csv").write_text("user,item,rating\nu,a,5\n"); (tmp_path/"m.csv").write_text("code,what,pic\na,Car,https://h/c.jpg\n")
+    data = load_dataset(tmp_path/"r.csv", tmp_path/"m.csv", item_columns=dict(item="code", title="what", image="pic"))
+    assert data.items.iloc[0][["title", "image_url"]].tolist() == ["Car", "https://h/c.jpg"]
+
+
+def test_items_in_parquet_and_columns_that_are_nowhere(tmp_path):
+    (tmp_path/"r.csv").write_text("user,item,rating\nu,7,5\n"); (tmp_path/"t.csv").write_text("item,title\n7,Car\n")
+    pd.DataFrame(dict(item=[7.0, 8.0], plot=["It goes.", "No"])).to_parquet(tmp_path/"p.parquet")
+    data = load_dataset(tmp_path/"r.csv", [tmp_path/"t.csv", tmp_path/"p.parquet"])
+    assert data.items.text.tolist() == ["Car. It goes."] and data.source["read"]["items"] == 3
+    with pytest.raises(MmrecError, match="no file of items has the columns plit"):
+        load_dataset(tmp_path/"r.csv", [tmp_path/"t.csv", tmp_path/"p.parquet"], item_columns=dict(text="plit"))

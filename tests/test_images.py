@@ -263,10 +263,10 @@ def test_full_disk_at_the_index(tmp_path):
 
 
 def test_full_disk_at_a_picture(server, tmp_path, monkeypatch):
-    def full(self, data): raise OSError(28, "No space left on device")
+    def full(*paths): raise OSError(28, "No space left on device")
     with monkeypatch.context() as m:
-        m.setattr(Path, "write_bytes", full)
-        with pytest.raises(MmrecError, match="disk is full"): get(server, ["ok-1", "ok-2"], tmp_path)
+        m.setattr(os, "replace", full)
+        with pytest.raises(MmrecError, match="disk is full"): get(server, ["ok-1", "ok-2"], tmp_path, workers=1)
     assert [p.name for p in tmp_path.iterdir()] == ["index.jsonl"]
     assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"}
 

