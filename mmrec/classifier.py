@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from .core import MmrecError, atomic_path, os_errors, progress
 from .fusion import split_rows
 
-# %% ../nbs/07_classifier.ipynb #d1134ef8
+# %% ../nbs/07_classifier.ipynb #e06aebfa
 @contextlib.contextmanager
 def _hushed():
     "Drop what native libraries write to file descriptor 2 under `with`; Python's errors still rise."
@@ -26,6 +26,7 @@ def _hushed():
         yield
     finally: os.dup2(kept, 2); os.close(kept); os.close(null)
 
+# %% ../nbs/07_classifier.ipynb #cdf722b5
 def _keras():
     "Keras on TensorFlow; TensorFlow's remarks on missing GPU drivers at its first import are dropped."
     if "keras" in sys.modules: return sys.modules["keras"]
@@ -35,16 +36,18 @@ def _keras():
         with _hushed():
             import keras, tensorflow
             tensorflow.config.list_physical_devices("GPU")
+            tensorflow.get_logger().setLevel("ERROR")
     except ImportError as e: raise MmrecError(f"Keras cannot be loaded ({e})", fix="pip install tensorflow") from e
     return keras
 
+# %% ../nbs/07_classifier.ipynb #9d6789c9
 def build_network(
-    n_features,                 # columns of the matrix, e.g. 2816
-    n_classes,                  # rating classes, e.g. 5
-    hidden=(1024, 512, 128),    # width of each hidden layer
-    dropout=(.4, .3, .2),       # share of units dropped after each hidden layer
-    learning_rate=1e-3,         # Adam's first step size
-):                              # a compiled Keras model
+    n_features,              # columns of the matrix, e.g. 2816
+    n_classes,               # rating classes, e.g. 5
+    hidden=(1024, 512, 128), # width of each hidden layer
+    dropout=(.4, .3, .2),    # share of units dropped after each hidden layer
+    learning_rate=1e-3,      # Adam's first step size
+):                           # a compiled Keras model
     "Build the course project's multilayer perceptron."
     _keras()
     from keras import Input, Sequential, layers, optimizers
@@ -52,7 +55,6 @@ def build_network(
     for width, rate in zip(hidden, dropout, strict=True):
         for layer in (layers.Dense(width, activation="relu"), layers.BatchNormalization(), layers.Dropout(rate)): net.add(layer)
     net.add(layers.Dense(n_classes, activation="softmax"))
-    # Sixteen batches a call to TensorFlow: the same steps with less waiting between them.
     net.compile(optimizer=optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=16)
     return net
 
@@ -84,7 +86,7 @@ class RatingClassifier(ClassifierMixin, BaseEstimator):
         self.epochs, self.patience, self.plateau, self.class_weight = epochs, patience, plateau, class_weight
         self.validation, self.seed, self.verbose = validation, seed, verbose
 
-# %% ../nbs/07_classifier.ipynb #29ab7157
+# %% ../nbs/07_classifier.ipynb #935e6879
 @contextlib.contextmanager
 def _seeded(keras, seed):
     "Seed everything that Keras draws from; restore Python's and NumPy's generators afterwards."
@@ -93,6 +95,7 @@ def _seeded(keras, seed):
     try: yield
     finally: random.setstate(before[0]); np.random.set_state(before[1])
 
+# %% ../nbs/07_classifier.ipynb #3f81b9e8
 def _checked(X):
     "`X` as a float32 matrix without NaN."
     X = np.asarray(X, dtype=np.float32)
@@ -102,46 +105,34 @@ def _checked(X):
         raise MmrecError(f"{len(rows)} rows hold NaN or infinity, the first is row {rows[0]}", where="RatingClassifier", fix="pass the vectors through Fusion, which fills missing rows by a named policy")
     return X
 
-# %% ../nbs/07_classifier.ipynb #2c92d49b
-@patch
-def fit(self:RatingClassifier,
-    X,                    # float array [n, d]
-    y,                    # class numbers or labels, array [n]
-    validation_data=None, # (X, y) that steers early stopping and the step size; None: cut from the training rows
-    groups=None,          # array [n], e.g. product ids: the cut keeps groups whole; None: a stratified random cut
-):                        # self, with `network_`, `classes_`, `history_` (a row an epoch) and `best_epoch_`
-    "Train until the validation loss stops falling, then go back to the best epoch."
-    keras = _keras()
-    X, y = _checked(X), np.asarray(y)
+# %% ../nbs/07_classifier.ipynb #58878065
+def _known_classes(X, y):
+    "The different labels in order; refuses labels that cannot be learned."
     if len(X) != len(y): raise MmrecError(f"{len(X)} rows of X but {len(y)} labels", where="RatingClassifier.fit", fix="give one label a row")
-    self.classes_ = np.unique(y)
-    if len(self.classes_) < 2: raise MmrecError(f"all {len(y)} ratings are {self.classes_[0]}", where="RatingClassifier.fit", fix="there is nothing to learn: check the rating column and the scale")
-    self.n_features_in_ = X.shape[1]
-    train, valid = self._parts(X, y, validation_data, groups)
-    keras.backend.clear_session()
-    with _seeded(keras, self.seed):
-        self.network_ = build_network(X.shape[1], len(self.classes_), self.hidden, self.dropout, self.learning_rate)
-        log = self.network_.fit(*train, validation_data=valid, epochs=self.epochs, batch_size=self.batch_size, verbose=0,
-            class_weight=balanced_weights(train[1]) if self.class_weight == "balanced" else None, callbacks=self._callbacks(keras))
-    self.history_ = pd.DataFrame(log.history).rename_axis("epoch").reset_index()
-    self.best_epoch_ = int(self.history_["val_loss"].idxmin())
-    return self
+    classes = np.unique(y)
+    if len(classes) < 2: raise MmrecError(f"all {len(y)} ratings are {classes[0]}", where="RatingClassifier.fit", fix="there is nothing to learn: check the rating column and the scale")
+    return classes
 
-# %% ../nbs/07_classifier.ipynb #c6318dd4
+# %% ../nbs/07_classifier.ipynb #41bc0292
 @patch
 def _parts(self:RatingClassifier, X, y, validation_data, groups):
-    "Training and validation rows, with classes numbered 0, 1, …"
-    code = lambda labels: np.searchsorted(self.classes_, labels)
-    if validation_data is not None:
-        Xv, yv = _checked(validation_data[0]), np.asarray(validation_data[1])
-        known = np.isin(yv, self.classes_)
-        if not known.any(): raise MmrecError("no validation row has a class of the training rows", where="RatingClassifier.fit", fix="give more validation rows")
-        return (X, code(y)), (Xv[known], code(yv[known]))
-    rows = pd.DataFrame(dict(label=code(y), item=np.arange(len(y)) if groups is None else groups))
+    "Training and validation rows as two pairs (matrix, class numbers)."
+    if validation_data is None: return self._cut(X, np.searchsorted(self.classes_, y), groups)
+    Xv, yv = _checked(validation_data[0]), np.asarray(validation_data[1])
+    known = np.isin(yv, self.classes_)
+    if not known.any(): raise MmrecError("no validation row has a class of the training rows", where="RatingClassifier.fit", fix="give more validation rows")
+    return (X, np.searchsorted(self.classes_, y)), (Xv[known], np.searchsorted(self.classes_, yv[known]))
+
+# %% ../nbs/07_classifier.ipynb #e1e60d22
+@patch
+def _cut(self:RatingClassifier, X, codes, groups):
+    "Cut a validation part from the training rows, whole groups together where groups are given."
+    rows = pd.DataFrame(dict(label=codes, item=np.arange(len(codes)) if groups is None else groups))
     cut = split_rows(rows, "random" if groups is None else "product", test=self.validation, valid=.5, seed=self.seed)
     train = np.sort(np.concatenate([cut.train, cut.valid]))
-    return (X[train], code(y)[train]), (X[cut.test], code(y)[cut.test])
+    return (X[train], codes[train]), (X[cut.test], codes[cut.test])
 
+# %% ../nbs/07_classifier.ipynb #cc3681d8
 @patch
 def _callbacks(self:RatingClassifier, keras):
     "Halve the step on a plateau, stop early, restore the best weights, move the bar."
@@ -154,7 +145,29 @@ def _callbacks(self:RatingClassifier, keras):
         out.append(callbacks.LambdaCallback(on_epoch_end=show, on_train_end=lambda logs: bar.close()))
     return out
 
-# %% ../nbs/07_classifier.ipynb #ba2bef7d
+# %% ../nbs/07_classifier.ipynb #758bc2eb
+@patch
+def fit(self:RatingClassifier,
+    X,                    # float array [n, d]
+    y,                    # class numbers or labels, array [n]
+    validation_data=None, # (X, y) that steers early stopping and the step size; None: cut from the training rows
+    groups=None,          # array [n], e.g. product ids: the cut keeps groups whole; None: a stratified random cut
+):                        # self, with `network_`, `classes_`, `history_` (a row an epoch) and `best_epoch_`
+    "Train until the validation loss stops falling, then go back to the best epoch."
+    keras = _keras()
+    X, y = _checked(X), np.asarray(y)
+    self.classes_, self.n_features_in_ = _known_classes(X, y), X.shape[1]
+    train, valid = self._parts(X, y, validation_data, groups)
+    keras.backend.clear_session()
+    with _seeded(keras, self.seed):
+        self.network_ = build_network(X.shape[1], len(self.classes_), self.hidden, self.dropout, self.learning_rate)
+        log = self.network_.fit(*train, validation_data=valid, epochs=self.epochs, batch_size=self.batch_size, verbose=0,
+            class_weight=balanced_weights(train[1]) if self.class_weight == "balanced" else None, callbacks=self._callbacks(keras))
+    self.history_ = pd.DataFrame(log.history).rename_axis("epoch").reset_index()
+    self.best_epoch_ = int(self.history_["val_loss"].idxmin())
+    return self
+
+# %% ../nbs/07_classifier.ipynb #030e222b
 @patch
 def predict_proba(self:RatingClassifier,
     X, # float array [n, d]
@@ -167,6 +180,7 @@ def predict_proba(self:RatingClassifier,
         raise MmrecError(f"{X.shape[1]} columns, but the network was trained on {self.n_features_in_}", where="RatingClassifier", fix="use the same encoders and the same Fusion as in training")
     return np.asarray(self.network_.predict(X, batch_size=1024, verbose=0))
 
+# %% ../nbs/07_classifier.ipynb #6234e998
 @patch
 def predict(self:RatingClassifier,
     X, # float array [n, d]
@@ -183,7 +197,7 @@ def undo_weights(
     plain = np.asarray(proba)/np.asarray(weights)
     return plain/plain.sum(axis=1, keepdims=True)
 
-# %% ../nbs/07_classifier.ipynb #817bf7f5
+# %% ../nbs/07_classifier.ipynb #83efe45f
 @patch
 def save(self:RatingClassifier,
     path, # file to write, ending in .keras
@@ -196,6 +210,14 @@ def save(self:RatingClassifier,
         self.network_.save(tmp)
         with zipfile.ZipFile(tmp, "a") as z: z.writestr("mmrec.json", json.dumps(about))
 
+# %% ../nbs/07_classifier.ipynb #4d97ffa0
+def _read_about(path):
+    "The estimator's settings and classes, once the archive is known to be whole."
+    with zipfile.ZipFile(path) as z:
+        if z.testzip(): raise zipfile.BadZipFile("checksum differs")
+        return json.loads(z.read("mmrec.json"))
+
+# %% ../nbs/07_classifier.ipynb #b5f69dab
 def load_classifier(
     path, # file that `RatingClassifier.save` wrote
 ):        # a fitted `RatingClassifier`; errors: `MmrecError` for a missing, damaged or foreign file
@@ -203,9 +225,7 @@ def load_classifier(
     keras = _keras()
     with os_errors(path):
         try:
-            with zipfile.ZipFile(path) as z:
-                if z.testzip(): raise zipfile.BadZipFile("checksum differs")
-                about = json.loads(z.read("mmrec.json"))
+            about = _read_about(path)
             model = RatingClassifier(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["params"].items()})
             model.network_ = keras.saving.load_model(path, safe_mode=True)
         except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as e:
@@ -214,7 +234,14 @@ def load_classifier(
     model.history_, model.best_epoch_ = pd.DataFrame(about["history"]), about["best_epoch"]
     return model
 
-# %% ../nbs/07_classifier.ipynb #c1ad9afa
+# %% ../nbs/07_classifier.ipynb #82b7828b
+def _validation_loss(model, matrix, y):
+    "Log loss on the rows whose class the model knows; 0 when it knows none."
+    from sklearn.metrics import log_loss
+    y, known = np.asarray(y), np.isin(y, model.classes_)
+    return log_loss(y[known], model.predict_proba(matrix)[known], labels=model.classes_) if known.any() else 0
+
+# %% ../nbs/07_classifier.ipynb #ff785de1
 def tfidf_logreg(
     texts,                 # n training texts
     y,                     # class numbers, array [n]
@@ -225,19 +252,15 @@ def tfidf_logreg(
     "Fit TF-IDF (words and pairs) with logistic regression, C chosen on the validation part."
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
     from sklearn.pipeline import make_pipeline
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=min(2, len(texts)), max_features=50_000, sublinear_tf=True, dtype=np.float32)
     try: matrix = words.fit_transform(texts)
     except ValueError as e: raise MmrecError("the texts hold no word twice", where="tfidf_logreg", fix="leave this baseline out, or give more text") from e
-    held = words.transform(validation[0])
-    def loss(model):
-        known = np.isin(validation[1], model.classes_)
-        return log_loss(np.asarray(validation[1])[known], model.predict_proba(held)[known], labels=model.classes_) if known.any() else 0
     models = [LogisticRegression(C=c, max_iter=300, random_state=seed).fit(matrix, y) for c in progress(strengths, "TF-IDF + logistic regression", unit="fit")]
-    return make_pipeline(words, min(models, key=loss))
+    held = words.transform(validation[0])
+    return make_pipeline(words, min(models, key=lambda model: _validation_loss(model, held, validation[1])))
 
-# %% ../nbs/07_classifier.ipynb #17443bbe
+# %% ../nbs/07_classifier.ipynb #88f2af98
 def all_classes(
     proba,     # float array [n, number of classes the model knows]
     known,     # class numbers the model knows, in the order of the columns
@@ -248,6 +271,7 @@ def all_classes(
     out[:, np.asarray(known, dtype=int)] = proba
     return out
 
+# %% ../nbs/07_classifier.ipynb #7c5ebbd4
 def majority_proba(
     y,         # class numbers of the training rows
     n,         # rows to predict

@@ -8,7 +8,7 @@ __all__ = ['ABOUT', 'EXAMPLES', 'EXITS', 'DESCRIBED', 'mapping', 'make_parser', 
 # %% ../nbs/11_cli.ipynb #e3e80ed6
 import argparse, os, sys
 
-# %% ../nbs/11_cli.ipynb #fe797e9b
+# %% ../nbs/11_cli.ipynb #e7bc8ec4
 ABOUT = """\
 Predict ratings from reviews and product pictures, and say honestly how well.
 
@@ -19,6 +19,8 @@ commands:
   report    write a run folder's report.html again
   version   versions of mmrec and of what its numbers depend on
 """
+
+# %% ../nbs/11_cli.ipynb #b80390bc
 EXAMPLES = dict(run="""\
 examples:
   mmrec run
@@ -30,7 +32,10 @@ examples:
       any table: films with posters on disk, half stars
   mmrec run --shop-pictures useless
       a world in which pictures carry nothing: does the report notice?
-""", describe="""\
+""")
+
+# %% ../nbs/11_cli.ipynb #4263a18e
+EXAMPLES |= dict(describe="""\
 examples:
   mmrec describe --reviews AMAZON_FASHION_5.json.gz
   mmrec describe --reviews ratings.csv --columns user=userId,item=movieId,rating=rating --sample 0
@@ -44,7 +49,7 @@ examples:
 """, version="examples:\n  mmrec version\n")
 EXITS = "exit codes: 0 done · 1 something in the data, files or options is wrong (one line says what) · 2 unknown option · 130 stopped with Ctrl-C"
 
-# %% ../nbs/11_cli.ipynb #cefac1e1
+# %% ../nbs/11_cli.ipynb #d9460350
 def mapping(
     text, # such as 'user=userId,item=movieId,text=title+body'
 ):        # dict from our name to the column's
@@ -54,6 +59,7 @@ def mapping(
         raise argparse.ArgumentTypeError(f"{text!r} is no mapping: write name=column, separated by commas, such as user=userId,item=movieId")
     return {name.strip(): column.strip() for name, _, column in pairs}
 
+# %% ../nbs/11_cli.ipynb #fd7356ba
 def _add_option(parser, f):
     "One field of `RunConfig` as an option."
     flag, help = "--" + f.name.replace("_", "-"), f.metadata["help"].replace("%", "%%")
@@ -96,7 +102,7 @@ def _shop_options(parser):
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same bytes (default: 0)")
     parser.add_argument("--pictures", default="informative", choices=("informative", "useless"), help="whether pictures tell anything about the rating")
 
-# %% ../nbs/11_cli.ipynb #508ed795
+# %% ../nbs/11_cli.ipynb #6839bb79
 def _run(args):
     "mmrec run"
     from mmrec.pipeline import RunConfig, run
@@ -107,6 +113,7 @@ def _run(args):
     print("", data_line(metrics), *metrics["notes"], "", result_table(metrics).to_string(), "", sep="\n")
     print(f"report: {(folder/'report.html').resolve().as_uri()}")
 
+# %% ../nbs/11_cli.ipynb #0c2a42fd
 def _describe(args):
     "mmrec describe"
     from mmrec.core import MmrecError
@@ -115,6 +122,7 @@ def _describe(args):
     data = read_data(RunConfig(**args), "uniform")
     print(data, "", "what cleaning did:", data.log.to_string(index=False) if len(data.log) else "nothing", sep="\n")
 
+# %% ../nbs/11_cli.ipynb #a8a6f94f
 def _shop(args):
     "mmrec shop"
     from mmrec.shop import make_shop
@@ -132,7 +140,7 @@ def _version(args):
     from mmrec.pipeline import versions
     print(*(f"{name:<14} {number}" for name, number in versions().items()), sep="\n")
 
-# %% ../nbs/11_cli.ipynb #86e105d2
+# %% ../nbs/11_cli.ipynb #948ccf9b
 def _fail(error):
     "An error as one line, and the exit code."
     from mmrec.core import MmrecError
@@ -143,6 +151,7 @@ def _fail(error):
     print(f"mmrec: {line}", file=sys.stderr)
     return 1
 
+# %% ../nbs/11_cli.ipynb #d1aaa3ed
 def main(
     argv=None, # words after `mmrec`; None: those of the terminal
 ):             # exit code

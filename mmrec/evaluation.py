@@ -44,7 +44,7 @@ def confusion_scores(
                 "QWK": 1 - (c*step**2).sum((-2, -1))/(expected*step**2).sum((-2, -1)),
                 "within one": (c*(step <= 1)).sum((-2, -1))/n}
 
-# %% ../nbs/08_evaluation.ipynb #d556fcf7
+# %% ../nbs/08_evaluation.ipynb #7386c5c4
 def _group_counts(y, predicted, n_classes, groups):
     "A confusion matrix a group: array [G, K*K]."
     code = pd.factorize(np.arange(len(y)) if groups is None else np.asarray(groups))[0]
@@ -53,11 +53,19 @@ def _group_counts(y, predicted, n_classes, groups):
     np.add.at(out, (code, cell), 1)
     return out
 
+# %% ../nbs/08_evaluation.ipynb #f0bc4e7d
 def _draws(n_groups, n_draws, seed):
     "How often each draw takes each group: array [n_draws, G]; the same for all models of a table."
     return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_draws).astype(np.float32)
 
-# %% ../nbs/08_evaluation.ipynb #f3f2f6ac
+# %% ../nbs/08_evaluation.ipynb #6647530d
+def _drawn_scores(y, predictions, values, groups, n_draws, seed):
+    "For each model the measures of all rows, and those of each bootstrap draw; the draws are the same for all."
+    K, counts = len(values), [_group_counts(y, p, len(values), groups) for p in predictions]
+    draws = _draws(len(counts[0]), n_draws, seed)
+    return [(confusion_scores(c.sum(0).reshape(K, K), values), confusion_scores((draws @ c).reshape(-1, K, K), values)) for c in counts]
+
+# %% ../nbs/08_evaluation.ipynb #8502fe61
 def score_intervals(
     y,           # true class numbers, array [n]
     predicted,   # predicted class numbers, array [n]
@@ -68,15 +76,12 @@ def score_intervals(
     seed=0,      # decides the draws
 ):               # table, a row a measure: value, low, high
     "Score predictions, with a percentile interval from the cluster bootstrap (Efron; Davison & Hinkley 1997, §3.8)."
-    K = len(values)
     if len(y) == 0: raise MmrecError("no test rows", where="score_intervals", fix="give more reviews or a larger test share")
-    per_group = _group_counts(y, predicted, K, groups)
-    drawn = confusion_scores((_draws(len(per_group), n_draws, seed) @ per_group).reshape(-1, K, K), values)
+    (point, drawn), = _drawn_scores(y, [predicted], values, groups, n_draws, seed)
     tails = [(1 - level)/2, (1 + level)/2]
-    point = confusion_scores(per_group.sum(0).reshape(K, K), values)
     return pd.DataFrame({m: [float(point[m]), *np.nanquantile(drawn[m], tails)] for m in MEASURES}, index=["value", "low", "high"]).T
 
-# %% ../nbs/08_evaluation.ipynb #dd348e0e
+# %% ../nbs/08_evaluation.ipynb #fef7bec7
 def paired_difference(
     y,           # true class numbers, array [n]
     a, b,        # two models' predicted class numbers, arrays [n]
@@ -87,17 +92,13 @@ def paired_difference(
     seed=0,      # decides the draws
 ):               # table, a row a measure: difference a - b, low, high, better ('a', 'b' or '' when zero is covered)
     "Compare two models on the same rows by a paired cluster bootstrap."
-    K = len(values)
-    both = [_group_counts(y, p, K, groups) for p in (a, b)]
-    weights = _draws(len(both[0]), n_draws, seed)
-    drawn = [confusion_scores((weights @ c).reshape(-1, K, K), values) for c in both]
-    point = [confusion_scores(c.sum(0).reshape(K, K), values) for c in both]
-    out = pd.DataFrame({m: [float(point[0][m] - point[1][m]), *np.nanquantile(drawn[0][m] - drawn[1][m], [(1 - level)/2, (1 + level)/2])]
+    (point_a, drawn_a), (point_b, drawn_b) = _drawn_scores(y, (a, b), values, groups, n_draws, seed)
+    out = pd.DataFrame({m: [float(point_a[m] - point_b[m]), *np.nanquantile(drawn_a[m] - drawn_b[m], [(1 - level)/2, (1 + level)/2])]
                         for m in MEASURES}, index=["difference", "low", "high"]).T
     sign = np.where(out["low"] > 0, 1, np.where(out["high"] < 0, -1, 0))*np.array(list(MEASURES.values()))
     return out.assign(better=np.where(sign > 0, "a", np.where(sign < 0, "b", "")))
 
-# %% ../nbs/08_evaluation.ipynb #83334653
+# %% ../nbs/08_evaluation.ipynb #37cdfb40
 def calibration_table(
     y,       # true class numbers, array [n]
     proba,   # float array [n, K]
@@ -109,6 +110,7 @@ def calibration_table(
     hit = np.asarray(proba).argmax(axis=1) == np.asarray(y)
     return pd.DataFrame(dict(said=top, right=hit, n=1)).groupby(part.to_numpy()).agg(dict(said="mean", right="mean", n="sum")).reset_index(drop=True)
 
+# %% ../nbs/08_evaluation.ipynb #3c94c46e
 def probability_scores(
     y,     # true class numbers, array [n]
     proba, # float array [n, K]; rows sum to 1
@@ -119,7 +121,7 @@ def probability_scores(
     return {"log loss": float(-np.log(np.clip(true, 1e-6, 1)).mean()),
             "calibration error": float(((table["said"] - table["right"]).abs()*table["n"]).sum()/table["n"].sum())}
 
-# %% ../nbs/08_evaluation.ipynb #b45e3a28
+# %% ../nbs/08_evaluation.ipynb #d38f5aae
 def score_table(
     y,           # true class numbers, array [n]
     predictions, # dict from a model's name to its probabilities, float array [n, K]
@@ -131,11 +133,18 @@ def score_table(
     "Score several models on the same rows."
     rows = {}
     for name, proba in predictions.items():
-        s = score_intervals(y, np.asarray(proba).argmax(axis=1), values, groups, n_draws, seed=seed)
-        rows[name] = {**{f"{m}{end}": s.loc[m, c] for m in s.index for c, end in (("value", ""), ("low", " low"), ("high", " high"))}, **probability_scores(y, proba)}
+        scores = score_intervals(y, np.asarray(proba).argmax(axis=1), values, groups, n_draws, seed=seed)
+        rows[name] = {f"{m} {end}".removesuffix(" value"): scores.loc[m, end] for m in scores.index for end in scores} | probability_scores(y, proba)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
-# %% ../nbs/08_evaluation.ipynb #bf90f10b
+# %% ../nbs/08_evaluation.ipynb #38df162b
+def _axes(ax, size):
+    "`ax`, or new axes of a figure of `size` inches in the project's style."
+    import matplotlib.pyplot as plt
+    figure_style()
+    return ax or plt.subplots(figsize=size)[1]
+
+# %% ../nbs/08_evaluation.ipynb #428bbd3c
 def plot_scores(
     table,              # from `score_table`, the first row is drawn on top
     measure="accuracy", # one of `MEASURES`
@@ -143,9 +152,7 @@ def plot_scores(
     ax=None,            # axes to draw on
 ):                      # the axes
     "Draw each model's score with its interval, and the reachable best where it is known."
-    import matplotlib.pyplot as plt
-    figure_style()
-    if ax is None: _, ax = plt.subplots(figsize=(6.8, 1 + .32*len(table)))
+    ax = _axes(ax, (6.8, 1 + .32*len(table)))
     height = np.arange(len(table))[::-1]
     value = table[measure].to_numpy()
     ax.errorbar(value, height, xerr=[value - table[f"{measure} low"], table[f"{measure} high"] - value], fmt="o", color=PALETTE[0], capsize=3, label="95 % interval over products")
@@ -155,7 +162,7 @@ def plot_scores(
     ax.legend(loc="upper left", bbox_to_anchor=(0, -.12 - .5/len(table)), ncols=2)
     return ax
 
-# %% ../nbs/08_evaluation.ipynb #0cd8eecb
+# %% ../nbs/08_evaluation.ipynb #fa3ee6f9
 def plot_confusion(
     y,         # true class numbers, array [n]
     predicted, # predicted class numbers, array [n]
@@ -163,11 +170,8 @@ def plot_confusion(
     ax=None,   # axes to draw on
 ):             # the axes
     "Draw the confusion matrix: colour is the share of the true class, the number is the count."
-    import matplotlib.pyplot as plt
-    figure_style()
-    counts = confusion_counts(y, predicted, len(names))
+    ax, counts = _axes(ax, (1.8 + .55*len(names), 1.2 + .5*len(names))), confusion_counts(y, predicted, len(names))
     share = counts/np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    if ax is None: _, ax = plt.subplots(figsize=(1.8 + .55*len(names), 1.2 + .5*len(names)))
     image = ax.imshow(share, cmap=ORDERED, vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
         ax.text(j, i, f"{n:,}", ha="center", va="center", fontsize=8, color="black" if share[i, j] > .6 else "white")
@@ -175,7 +179,7 @@ def plot_confusion(
     ax.grid(False); ax.figure.colorbar(image, ax=ax, label="share of the actual class")
     return ax
 
-# %% ../nbs/08_evaluation.ipynb #699d5410
+# %% ../nbs/08_evaluation.ipynb #5682be92
 def plot_actual(
     y,      # true class numbers, array [n]
     proba,  # float array [n, K]
@@ -184,34 +188,30 @@ def plot_actual(
     ax=None,# axes to draw on
 ):          # the axes
     "Draw the expected rating against the actual one: boxes from quartile to quartile, the diagonal is perfect."
-    import matplotlib.pyplot as plt
-    figure_style()
-    if ax is None: _, ax = plt.subplots(figsize=(5.4, 3.4))
-    values, expected = np.asarray(values, dtype=float), np.asarray(proba) @ np.asarray(values, dtype=float)
-    present = [k for k in range(len(values)) if (np.asarray(y) == k).any()]
+    ax, y, values = _axes(ax, (5.4, 3.4)), np.asarray(y), np.asarray(values, dtype=float)
+    expected, present = np.asarray(proba) @ values, np.unique(y).astype(int)
     gap = np.diff(values).min() if len(values) > 1 else 1
-    ax.boxplot([expected[np.asarray(y) == k] for k in present], positions=values[present], widths=.5*gap, showfliers=False, manage_ticks=False, showmeans=True,
+    ax.boxplot([expected[y == k] for k in present], positions=values[present], widths=.5*gap, showfliers=False, manage_ticks=False, showmeans=True,
                medianprops=dict(color=PALETTE[0]), meanprops=dict(marker="o", markerfacecolor=PALETTE[1], markeredgecolor="none"))
     ax.plot(values[[0, -1]], values[[0, -1]], color="grey", ls=":")
     ax.set(xlabel="actual rating", ylabel="expected rating (mean over the probabilities)", xticks=values, xticklabels=names)
     return ax
 
-# %% ../nbs/08_evaluation.ipynb #46d84036
+# %% ../nbs/08_evaluation.ipynb #83bbaef7
 def plot_calibration(
     y,      # true class numbers, array [n]
     models, # dict from a model's name to its probabilities, float array [n, K]
     ax=None,# axes to draw on
 ):          # the axes
     "Draw how often each model was right against how sure it was."
-    import matplotlib.pyplot as plt
-    figure_style()
-    if ax is None: _, ax = plt.subplots(figsize=(4.6, 3.6))
+    ax = _axes(ax, (4.6, 3.6))
     ax.plot([0, 1], [0, 1], color="grey", ls=":")
     for name, proba in models.items():
         calibration_table(y, proba).plot(x="said", y="right", marker="o", ms=4, ax=ax, label=name)
     ax.set(xlabel="highest probability (mean of a tenth of the rows)", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
     return ax
 
+# %% ../nbs/08_evaluation.ipynb #8553eb73
 def plot_history(
     history, # table with epoch, loss, val_loss, accuracy, val_accuracy (`RatingClassifier.history_`)
     best=None, # epoch whose weights were kept
@@ -258,7 +258,7 @@ def extremes(
     best = hits.assign(turn=turn).sort_values(["turn", "sure"], ascending=[True, False], kind="stable").index
     return np.asarray(best[:n], dtype=int), worst[off[worst] > 0][:n]
 
-# %% ../nbs/08_evaluation.ipynb #5db1f0c8
+# %% ../nbs/08_evaluation.ipynb #5a59f720
 def thumbnail(
     path,    # image file, or ""
     size=96, # longest side, pixels
@@ -273,6 +273,7 @@ def thumbnail(
     data = io.BytesIO(); picture.save(data, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
+# %% ../nbs/08_evaluation.ipynb #ad8c44ad
 def gallery(
     rows, # table with text, actual, predicted, sure (0 to 1) and, where they exist, item_title, image_path
 ):        # HTML string: a card a row

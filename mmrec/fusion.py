@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SIZES', 'gather', 'Fusion', 'load_fusion', 'normal_title', 'product_groups', 'Split', 'split_rows', 'leakage']
 
-# %% ../nbs/06_fusion.ipynb #0aaa1d47
-import re, unicodedata
+# %% ../nbs/06_fusion.ipynb #8dad6195
+import re, unicodedata, warnings
 from dataclasses import dataclass
+from functools import partial
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
@@ -27,7 +28,7 @@ def gather(
     rows[where >= 0] = vectors[where[where >= 0]]
     return rows
 
-# %% ../nbs/06_fusion.ipynb #5857b11e
+# %% ../nbs/06_fusion.ipynb #84fe6de2
 class Fusion(TransformerMixin, BaseEstimator):
     "Early fusion: one matrix from several modalities' vectors, missing rows marked."
     def __init__(self,
@@ -37,17 +38,31 @@ class Fusion(TransformerMixin, BaseEstimator):
     ):
         self.modalities, self.missing, self.scale = modalities, missing, scale
 
-    def _blocks(self, X, names):
-        "The blocks wanted, as arrays with as many rows each."
-        if absent := [m for m in names if m not in X]:
-            raise MmrecError(f"no vectors for {', '.join(absent)}", where="Fusion", fix=f"give one of {', '.join(X)}")
-        blocks = {m: np.asarray(X[m], dtype=np.float32) for m in names}
-        if len({len(b) for b in blocks.values()}) != 1:
-            raise MmrecError(f"the modalities differ in rows: { {m: len(b) for m, b in blocks.items()} }", where="Fusion",
-                             fix="gather every modality to the same review rows first")
-        return blocks
+# %% ../nbs/06_fusion.ipynb #4a9d7b74
+@patch
+def _blocks(self:Fusion, X, names):
+    "The blocks wanted, as arrays with as many rows each."
+    if absent := [m for m in names if m not in X]:
+        raise MmrecError(f"no vectors for {', '.join(absent)}", where="Fusion", fix=f"give one of {', '.join(X)}")
+    blocks = {m: np.asarray(X[m], dtype=np.float32) for m in names}
+    if len({len(b) for b in blocks.values()}) != 1:
+        raise MmrecError(f"the modalities differ in rows: { {m: len(b) for m, b in blocks.items()} }", where="Fusion",
+                         fix="gather every modality to the same review rows first")
+    return blocks
 
-# %% ../nbs/06_fusion.ipynb #825fc13f
+# %% ../nbs/06_fusion.ipynb #c2e6a15e
+@patch
+def _moments(self:Fusion, name, block):
+    "Mean [d], deviation [d] and *needs a mask* of one modality."
+    absent = np.isnan(block).any(axis=1)
+    seen = np.where(absent[:, None], 0, block) if self.missing == "zero" else block[~absent]
+    if not len(seen): raise MmrecError("every row is missing", where=f"modality {name}", fix=f"leave {name} out")
+    mean, std = np.zeros(block.shape[1], np.float32), np.ones(block.shape[1], np.float32)
+    if self.scale or self.missing in ("mask", "mean"): mean = seen.mean(axis=0)
+    if self.scale: std = seen.std(axis=0)
+    return mean, np.where(std > 1e-8, std, 1).astype(np.float32), bool(self.missing == "mask" and absent.any())
+
+# %% ../nbs/06_fusion.ipynb #50f1a9d2
 @patch
 def fit(self:Fusion,
     X,      # dict from modality to float array [n, d]; rows of NaN are missing
@@ -58,14 +73,8 @@ def fit(self:Fusion,
         raise MmrecError(f"unknown policy {self.missing!r}", where="Fusion(missing=)", fix="use mask, mean, zero or error")
     self.names_, self.mean_, self.std_, self.masked_ = [], {}, {}, {}
     for name, block in self._blocks(X, list(self.modalities or X)).items():
-        absent = np.isnan(block).any(axis=1)
-        seen = np.where(absent[:, None], 0, block) if self.missing == "zero" else block[~absent]
-        if not len(seen): raise MmrecError("every row is missing", where=f"modality {name}", fix=f"leave {name} out")
         self.names_.append(name)
-        self.mean_[name] = seen.mean(axis=0) if self.scale or self.missing in ("mask", "mean") else np.zeros(block.shape[1], np.float32)
-        std = seen.std(axis=0) if self.scale else np.ones(block.shape[1], np.float32)
-        self.std_[name] = np.where(std > 1e-8, std, 1).astype(np.float32)
-        self.masked_[name] = bool(self.missing == "mask" and absent.any())
+        self.mean_[name], self.std_[name], self.masked_[name] = self._moments(name, block)
     return self
 
 # %% ../nbs/06_fusion.ipynb #96693068
@@ -94,7 +103,7 @@ def get_feature_names_out(self:Fusion,
     return np.array([c for m in self.names_ for c in
                      [f"{m}_{i}" for i in range(len(self.mean_[m]))] + [f"{m}_missing"]*self.masked_[m]], dtype=object)
 
-# %% ../nbs/06_fusion.ipynb #f3a3da66
+# %% ../nbs/06_fusion.ipynb #0e3cbc6e
 @patch
 def save(self:Fusion,
     path, # file to write, ending in .npz
@@ -103,6 +112,7 @@ def save(self:Fusion,
     arrays = {f"{kind}/{m}": np.asarray(getattr(self, f"{kind}_")[m]) for m in self.names_ for kind in ("mean", "std", "masked")}
     with atomic_path(path) as tmp: np.savez(tmp, names=np.array(self.names_), missing=self.missing, scale=self.scale, **arrays)
 
+# %% ../nbs/06_fusion.ipynb #a4bb4ef9
 def load_fusion(
     path, # file that `Fusion.save` wrote
 ):        # a fitted `Fusion`
@@ -113,7 +123,7 @@ def load_fusion(
         for kind in ("mean", "std", "masked"): setattr(fusion, f"{kind}_", {m: z[f"{kind}/{m}"] for m in fusion.names_})
     return fusion
 
-# %% ../nbs/06_fusion.ipynb #999594e1
+# %% ../nbs/06_fusion.ipynb #1f4f39b3
 SIZES = frozenset("xs s m l xl xxl xxxl small medium large size one plus x".split())
 
 def normal_title(
@@ -123,6 +133,7 @@ def normal_title(
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", str(title)).casefold())
     return " ".join(sorted({w for w in words if w not in SIZES and not w.isdigit()}))
 
+# %% ../nbs/06_fusion.ipynb #3b6b26dd
 def product_groups(
     items, # table with the columns item and title
 ):         # Series of group numbers, indexed by item id
@@ -142,33 +153,48 @@ class Split:
 
     def __repr__(self): return f"Split({self.how}: {len(self.train):,} train, {len(self.valid):,} valid, {len(self.test):,} test)"
 
-# %% ../nbs/06_fusion.ipynb #aa461269
+# %% ../nbs/06_fusion.ipynb #57711007
 def _cut_random(y, share, seed):
     "Positions (rest, part), stratified by class where every class has two rows."
     from sklearn.model_selection import train_test_split
-    stratify = y if pd.Series(y).value_counts().min() >= 2 else None
-    try: return train_test_split(np.arange(len(y)), test_size=share, random_state=seed, stratify=stratify)
-    except ValueError: return train_test_split(np.arange(len(y)), test_size=share, random_state=seed)
+    cut = partial(train_test_split, np.arange(len(y)), test_size=share, random_state=seed)
+    try: return cut(stratify=y)
+    except ValueError: return cut()
 
+# %% ../nbs/06_fusion.ipynb #91de5320
 def _cut_groups(y, groups, share, seed):
     "Positions (rest, part) such that no group is on both sides."
     from sklearn.model_selection import StratifiedGroupKFold
     folds = max(2, round(1/share))
     if pd.Series(groups).nunique() < folds:
         raise MmrecError(f"only {pd.Series(groups).nunique()} products to split", where="split 'product'", fix="use split 'random' or 'time', or more data")
-    import warnings
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         cuts = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups))
     return min(cuts, key=lambda cut: abs(len(cut[1]) - share*len(y)))
 
+# %% ../nbs/06_fusion.ipynb #8bfbb27b
 def _cut_time(time, share):
     "Positions (earlier, later): all rows of one moment on one side."
     moment = np.quantile(time, 1 - share, method="lower")
     later = time > moment if (time > moment).any() else time >= moment
     return np.flatnonzero(~later), np.flatnonzero(later)
 
-# %% ../nbs/06_fusion.ipynb #bf7a2c3d
+# %% ../nbs/06_fusion.ipynb #34a502d9
+def _check_rows(rows, how):
+    "Refuse rows that the way of splitting cannot cut."
+    if len(rows) < 10: raise MmrecError(f"{len(rows)} rows are too few to split", where=f"split {how!r}", fix="give at least 10 reviews")
+    if how not in ("random", "product", "time", "course"):
+        raise MmrecError(f"unknown split {how!r}", where="split_rows", fix="use product, time, random or course")
+    if how == "time" and rows["time"].isna().any():
+        raise MmrecError(f"{rows['time'].isna().sum()} reviews have no time", where="split 'time'", fix="use split 'product', or map a time column")
+
+def _group_numbers(item, groups):
+    "A number for each row's group of products; an item outside `groups` is its own."
+    number = item.map(groups) if groups is not None else item
+    return pd.factorize(number.where(number.notna(), item.astype(str)))[0]
+
+# %% ../nbs/06_fusion.ipynb #29b311f3
 def split_rows(
     rows,         # table, a row a review: columns label, item, time as far as the way of splitting asks
     how="product",# 'random', 'product', 'time', or 'course': random, and the test part is also the validation part
@@ -178,25 +204,18 @@ def split_rows(
     seed=0,       # decides the random cuts
 ):                # a `Split`; errors: `MmrecError` when rows, products or times do not suffice
     "Cut review rows into training, validation and test parts."
-    y = rows["label"].to_numpy()
-    if len(y) < 10: raise MmrecError(f"{len(y)} rows are too few to split", where=f"split {how!r}", fix="give at least 10 reviews")
-    if how not in ("random", "product", "time", "course"):
-        raise MmrecError(f"unknown split {how!r}", where="split_rows", fix="use product, time, random or course")
-    if how == "time" and rows["time"].isna().any():
-        raise MmrecError(f"{rows['time'].isna().sum()} reviews have no time", where="split 'time'", fix="use split 'product', or map a time column")
-    number = rows["item"].map(groups) if groups is not None else rows["item"]
-    group = pd.factorize(number.where(number.notna(), rows["item"].astype(str)))[0]
+    _check_rows(rows, how)
+    y, group = rows["label"].to_numpy(), _group_numbers(rows["item"], groups)
     time = rows["time"].astype("int64").to_numpy() if how == "time" else None
+    ways = dict(product=lambda p, share: _cut_groups(y[p], group[p], share, seed), time=lambda p, share: _cut_time(time[p], share))
     def cut(part, share):
-        if how == "product": a, b = _cut_groups(y[part], group[part], share, seed)
-        elif how == "time": a, b = _cut_time(time[part], share)
-        else: a, b = _cut_random(y[part], share, seed)
+        a, b = ways.get(how, lambda p, share: _cut_random(y[p], share, seed))(part, share)
         return np.sort(part[a]), np.sort(part[b])
     rest, tested = cut(np.arange(len(y)), test)
     train, held = (rest, tested) if how == "course" else cut(rest, valid)
     return Split(train, held, tested, how)
 
-# %% ../nbs/06_fusion.ipynb #c1d18974
+# %% ../nbs/06_fusion.ipynb #dfded1ad
 def leakage(
     rows,        # table with item, and where they exist user, text, time
     split,       # a `Split` of these rows
@@ -206,9 +225,9 @@ def leakage(
     seen, test = rows.iloc[np.union1d(split.train, split.valid)], rows.iloc[split.test]
     out = {"same product in training": test["item"].isin(seen["item"]).mean()}
     if groups is not None: out["near-duplicate title in training"] = test["item"].map(groups).isin(seen["item"].map(groups).dropna()).mean()
-    for column, name in (("user", "same user in training"), ("text", "same text in training")):
+    for column in ("user", "text"):
         if column in rows and (known := test[column].notna() & (test[column] != "")).any():
-            out[name] = (test[column].isin(seen[column]) & known).mean()
+            out[f"same {column} in training"] = (test[column].isin(seen[column]) & known).mean()
     if "time" in rows and rows["time"].notna().all():
         out["training review written later"] = (test["time"] < rows["time"].iloc[split.train].max()).mean()
     if np.array_equal(split.valid, split.test): out["test row steered the training"] = 1.0

