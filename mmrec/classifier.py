@@ -58,13 +58,13 @@ def build_network(
     net.compile(optimizer=optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=16)
     return net
 
-# %% ../nbs/07_classifier.ipynb #1d462d81
+# %% ../nbs/07_classifier.ipynb #4203d597
 def balanced_weights(
     y, # class numbers, array [n]
 ):     # dict from class number to weight; the weighted classes are equally heavy
     "Weigh each class by the inverse of its share (scikit-learn's 'balanced')."
     classes, counts = np.unique(y, return_counts=True)
-    return {int(c): len(y)/(len(classes)*n) for c, n in zip(classes, counts)}
+    return {int(c): float(len(y)/(len(classes)*n)) for c, n in zip(classes, counts)}
 
 # %% ../nbs/07_classifier.ipynb #348de242
 class RatingClassifier(ClassifierMixin, BaseEstimator):
@@ -241,7 +241,7 @@ def _validation_loss(model, matrix, y):
     y, known = np.asarray(y), np.isin(y, model.classes_)
     return log_loss(y[known], model.predict_proba(matrix)[known], labels=model.classes_) if known.any() else 0
 
-# %% ../nbs/07_classifier.ipynb #ff785de1
+# %% ../nbs/07_classifier.ipynb #3eb13166
 def tfidf_logreg(
     texts,                 # n training texts
     y,                     # class numbers, array [n]
@@ -250,13 +250,18 @@ def tfidf_logreg(
     seed=0,                # for the solver
 ):                         # a fitted scikit-learn pipeline with predict and predict_proba
     "Fit TF-IDF (words and pairs) with logistic regression, C chosen on the validation part."
+    import warnings
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=min(2, len(texts)), max_features=50_000, sublinear_tf=True, dtype=np.float32)
     try: matrix = words.fit_transform(texts)
     except ValueError as e: raise MmrecError("the texts hold no word twice", where="tfidf_logreg", fix="leave this baseline out, or give more text") from e
-    models = [LogisticRegression(C=c, max_iter=300, random_state=seed).fit(matrix, y) for c in progress(strengths, "TF-IDF + logistic regression", unit="fit")]
+    models = []
+    with warnings.catch_warnings(): # a hundred steps are enough for the score, if not for the last digit of a weight
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for c in progress(strengths, "TF-IDF + logistic regression", unit="fit"): models.append(LogisticRegression(C=c, max_iter=100, random_state=seed).fit(matrix, y))
     held = words.transform(validation[0])
     return make_pipeline(words, min(models, key=lambda model: _validation_loss(model, held, validation[1])))
 

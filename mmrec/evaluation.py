@@ -144,7 +144,7 @@ def _axes(ax, size):
     figure_style()
     return ax or plt.subplots(figsize=size)[1]
 
-# %% ../nbs/08_evaluation.ipynb #428bbd3c
+# %% ../nbs/08_evaluation.ipynb #6dde403a
 def plot_scores(
     table,              # from `score_table`, the first row is drawn on top
     measure="accuracy", # one of `MEASURES`
@@ -159,7 +159,7 @@ def plot_scores(
     known = [(h, best[name]) for h, name in zip(height, table.index) if name in (best or {})]
     if known: ax.plot(*zip(*[(b, h) for h, b in known]), ls="", marker=">", color=PALETTE[1], ms=9, label="best anyone can reach on a new product")
     ax.set(yticks=height, yticklabels=table.index, xlabel=measure, ylim=(-.6, len(table) - .4))
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -.12 - .5/len(table)), ncols=2)
+    ax.figure.legend(loc="outside lower left", ncols=2)
     return ax
 
 # %% ../nbs/08_evaluation.ipynb #fa3ee6f9
@@ -211,7 +211,7 @@ def plot_calibration(
     ax.set(xlabel="highest probability (mean of a tenth of the rows)", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
     return ax
 
-# %% ../nbs/08_evaluation.ipynb #8553eb73
+# %% ../nbs/08_evaluation.ipynb #01b5d7e0
 def plot_history(
     history, # table with epoch, loss, val_loss, accuracy, val_accuracy (`RatingClassifier.history_`)
     best=None, # epoch whose weights were kept
@@ -226,7 +226,7 @@ def plot_history(
         ax.plot(history["epoch"], history[measure], label="training")
         ax.plot(history["epoch"], history[f"val_{measure}"], label=steered_by)
         if best is not None: ax.axvline(best, color="grey", ls=":")
-        ax.set(xlabel="epoch", ylabel=measure)
+        ax.set(xlabel="epoch", ylabel=measure); ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(); fig.suptitle(title, x=.01, ha="left", fontsize=11)
     return fig
 

@@ -70,11 +70,12 @@ HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% if m.made_up %}<i>Best anyone can reach</i>: exact posterior of the generator for a new product; it aims at accuracy.{% endif %}</small></p>
 """
 
-# %% ../nbs/09_report.ipynb #3b5a939b
+# %% ../nbs/09_report.ipynb #9fbc037c
 PROTOCOL = """<h2>Protocol “{{ name }}”</h2><p>{{ p.says }}</p>
 <p>{{ "{:,}".format(p.split.train) }} training, {{ "{:,}".format(p.split.valid) }} validation and {{ "{:,}".format(p.split.test) }} test reviews.</p>
 <div class="scroll">{{ scores|safe }}</div>
 {{ fig("accuracy", "Accuracy with 95 % intervals over products.") }}{{ fig("balanced", "Balanced accuracy with 95 % intervals over products.") }}
+{% if p.best %}<p><small><b>Share of reachable gain</b>: how far the accuracy has come from the majority class to the best that anyone can reach with the same information on a new product.</small></p>{% endif %}
 {% if p.differences %}<h3>What each part adds</h3><div class="scroll">{{ differences|safe }}</div>
 <p><small>Difference on the same test reviews, 95 % interval from a paired bootstrap over products. “no difference shown” where the interval covers zero.</small></p>{% endif %}
 <h3>The model “{{ m.main }}”</h3>
@@ -107,8 +108,8 @@ def _figure(path, caption):
     data = base64.b64encode(path.read_bytes()).decode()
     return Markup('<figure><img src="data:image/png;base64,{}" alt="{}"><figcaption>{}</figcaption></figure>').format(data, caption, caption)
 
-# %% ../nbs/09_report.ipynb #bec61e97
-COLUMNS = ("accuracy", "balanced accuracy", "macro-F1", "MAE", "RMSE", "QWK", "within one", "log loss", "calibration error")
+# %% ../nbs/09_report.ipynb #1deae859
+COLUMNS = ("accuracy", "balanced accuracy", "macro-F1", "MAE", "RMSE", "QWK", "within one", "log loss", "calibration error", "share of reachable gain")
 
 def _protocol_html(env, folder, metrics, name, protocol):
     "The section of one protocol."
@@ -116,7 +117,7 @@ def _protocol_html(env, folder, metrics, name, protocol):
     part = lambda kind: file(f"{kind}.html").read_text(encoding="utf8") if file(f"{kind}.html").exists() else ""
     return env.from_string(PROTOCOL).render(m=metrics, name=name, p=protocol,
         fig=lambda kind, caption: _figure(file(f"{kind}.png"), caption),
-        scores=_html([{"model": r["model"], **{c: r.get(c) for c in COLUMNS}} for r in protocol["table"]]),
+        scores=_html([{"model": r["model"], **{c: r.get(c) for c in COLUMNS if any(c in row for row in protocol["table"])}} for r in protocol["table"]]),
         differences=_html(protocol["differences"]), classes=_html(protocol["classes"]) if protocol["classes"] else "",
         leakage=_html([{"test reviews with": k, "share": v} for k, v in protocol["leakage"].items()]),
         pictures=_html(protocol["pictures"]) if protocol["pictures"] else "", best=part("best"), worst=part("worst"))
