@@ -215,14 +215,14 @@ def split_rows(
     train, held = (rest, tested) if how == "course" else cut(rest, valid)
     return Split(train, held, tested, how)
 
-# %% ../nbs/06_fusion.ipynb #dfded1ad
+# %% ../nbs/06_fusion.ipynb #65b9bf5d
 def leakage(
     rows,        # table with item, and where they exist user, text, time
     split,       # a `Split` of these rows
     groups=None, # Series from item id to near-duplicate group
 ):               # Series: share of test rows, from 0 to 1, for each kind of leak
     "Count what the training and validation rows already tell about the test rows."
-    seen, test = rows.iloc[np.union1d(split.train, split.valid)], rows.iloc[split.test]
+    seen, test = rows.iloc[np.setdiff1d(np.union1d(split.train, split.valid), split.test)], rows.iloc[split.test]
     out = {"same product in training": test["item"].isin(seen["item"]).mean()}
     if groups is not None: out["near-duplicate title in training"] = test["item"].map(groups).isin(seen["item"].map(groups).dropna()).mean()
     for column in ("user", "text"):

@@ -331,7 +331,7 @@ class Bench:
         "Say something that the reader of the report must know, once."
         if sentence not in self.notes: self.notes.append(sentence)
 
-# %% ../nbs/10_pipeline.ipynb #1314596a
+# %% ../nbs/10_pipeline.ipynb #8318427a
 def modality_blocks(
     bench, name, rows, items, split, protocol, # the run, protocol's name, review rows, items with pictures, the split, the protocol
 ):                                             # dict from modality to float32 array [n, d]
@@ -346,6 +346,8 @@ def modality_blocks(
         with bench.meter.stage(f"{name}: encode pictures") as row:
             blocks["image"], bench.encoders["image"] = image_vectors(items, rows["item"], config)
             row["note"] = f"{(items['image_path'] != '').sum():,} pictures"
+    if len(split.test) < 100: bench.note(f"Protocol “{name}” tests on only {len(split.test)} reviews: its numbers say next to nothing.")
+    if "text" in blocks and (share := (rows["document"] != "").mean()) < .5: bench.note(f"Only {share:.1%} of the reviews have a text (protocol “{name}”).")
     for modality, block in list(blocks.items()):
         if np.isnan(block[split.train]).any(axis=1).all(): del blocks[modality], bench.encoders[modality]
     if not blocks: raise MmrecError("neither text nor pictures to learn from", where=config.reviews or "built-in shop", fix="map a text or image column, or name an encoder other than none")
@@ -474,7 +476,7 @@ def _new_folder(config, name):
         shutil.rmtree(making, ignore_errors=True)
         raise
 
-# %% ../nbs/10_pipeline.ipynb #15790ffa
+# %% ../nbs/10_pipeline.ipynb #d3ada79f
 def run(
     config=None, # a `RunConfig`; None: the built-in shop with all defaults
     say=print,   # called with a line for each stage
@@ -483,7 +485,7 @@ def run(
     config, meter = config or RunConfig(), StageMeter(say)
     seed_everything(config.seed)
     for name in config.protocols: protocol_of(name, config)
-    with _new_folder(config, config.name or (Path(config.reviews).stem if config.reviews else "shop")) as folder:
+    with _new_folder(config, config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop")) as folder:
         bench = Bench(config, folder, meter)
         if not config.reviews:
             with meter.stage("built-in shop"):
