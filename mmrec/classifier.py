@@ -26,7 +26,7 @@ def _hushed():
         yield
     finally: os.dup2(kept, 2); os.close(kept); os.close(null)
 
-# %% ../nbs/07_classifier.ipynb #cdf722b5
+# %% ../nbs/07_classifier.ipynb #a4fc9c42
 def _keras():
     "Keras on TensorFlow; TensorFlow's remarks on missing GPU drivers at its first import are dropped."
     if "keras" in sys.modules: return sys.modules["keras"]
@@ -34,6 +34,7 @@ def _keras():
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         with _hushed():
+            with contextlib.suppress(ImportError): import triton._C.libtriton # torch's compiler crashes the process when TensorFlow is loaded before it
             import keras, tensorflow
             tensorflow.config.list_physical_devices("GPU")
             tensorflow.get_logger().setLevel("ERROR")

@@ -681,14 +681,14 @@ def _check_given(given, source, side):
             if _normal(name) in LEAKS: raise MmrecError(f"column '{name}' contains the ratings that are to be predicted", where=source.path, fix="leave it out")
             if not _in_columns(name, source.columns): raise MmrecError(f"no column named '{name}'", where=source.path, fix="the columns are " + _shown(source.columns))
 
-# %% ../nbs/02_data.ipynb #7b809b96
+# %% ../nbs/02_data.ipynb #8676cdd6
 def _check_needed(mapping, source, side, format):
     "Refuse a file in which the item or the rating was not found."
     for what in ("item", "rating")[:2 - side]:
         if what not in mapping:
             known = f" ({format} keeps it in '{FORMATS[format][side][what]}')" if format in FORMATS else ""
             raise MmrecError(f"no column for the {what} was found{known}; the columns are {_shown(source.columns)}", where=source.path,
-                             fix=f"name it: {'item_columns' if side else 'columns'}={{'{what}': 'COLUMN'}}")
+                             fix=f"name it: {('columns', 'item_columns')[side]}={{'{what}': 'COLUMN'}}, on the command line --{('columns', 'item-columns')[side]} {what}=COLUMN")
 
 def _shown(columns): return ", ".join(map(repr, columns[:20])) + (", …" if len(columns) > 20 else "")
 

@@ -92,7 +92,7 @@ def test_named_classes_run_through(tmp_path):
 
 
 @pytest.mark.parametrize("content, expected", [
-    (None, "reviews.jsonl"), (b"", "empty"), (b'{"a": 1}\n{"a": 2}\n', "rating"),
+    (None, "reviews.jsonl"), (b"", "empty"), (b'{"a": 1}\n{"a": 2}\n', "--columns item=COLUMN"),
     (gzip.compress(json.dumps(dict(user="u", item="i", rating=5, text="t")).encode()*2000)[:-20], "reviews"),
     (bytes(range(256))*50, "reviews"), (b'{"user":"u","item":"i","rating":5,"text":"' + b"x"*50_000_000 + b'"}\n', "reviews"),
     (b"user,item,rating,text\n" + b"u,i,lovely thing,t\nu,j,never again,t\nu,k,hm,t\n"*9, "scale")],
@@ -164,7 +164,8 @@ def test_a_real_ctrl_c_and_a_second_try(tmp_path):
 def test_unreachable_pictures_do_not_stop_a_run(tmp_path, capsys):
     reviews = ratings()
     reviews.to_csv(tmp_path/"reviews.csv", index=False)
-    pd.DataFrame(dict(item=sorted(set(reviews.item)), title="thing", image="https://pictures.invalid/a.jpg")).to_csv(tmp_path/"items.csv", index=False)
+    names = sorted(set(reviews.item))
+    pd.DataFrame(dict(item=names, title=[f"thing {n}" for n in names], image="https://pictures.invalid/a.jpg")).to_csv(tmp_path/"items.csv", index=False)
     quick = [a for a in options(tmp_path) if a not in ("--image", "none")]
     assert main(["run", "--reviews", str(tmp_path/"reviews.csv"), "--items", str(tmp_path/"items.csv"), *quick]) == 0
     assert "goes on with text alone" in capsys.readouterr().out
