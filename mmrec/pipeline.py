@@ -156,13 +156,14 @@ def repeated_reviews(
     long = rows["text"].str.count(r"\S+") >= 8
     return (told & (known | long) & rows.duplicated(["user", "text"])).to_numpy()
 
-# %% ../nbs/10_pipeline.ipynb #74b68750
+# %% ../nbs/10_pipeline.ipynb #9750dad2
 def documents(
     rows,            # reviews with their items' columns (`Dataset.rows`)
     text_from="auto",# 'review', 'title+review', 'item' or 'auto'
 ):                   # (list of n texts, what was read); texts are '' where there is nothing
     "Choose the text of each row."
-    item = (rows["item_title"].fillna("") + ". " + rows["item_text"].fillna("").where(rows["item_text"] != rows["item_title"], "")).str.strip(". ")
+    item = rows["item_text"].fillna("") # it begins with the title
+    item = item.where(item != "", rows["item_title"].fillna(""))
     sources = {"review": rows["text"], "title+review": (rows["title"] + ". " + rows["text"]).str.strip(". "), "item": item}
     if text_from == "auto": text_from = next((s for s in ("review", "item") if (sources[s] != "").any()), "review")
     if text_from not in sources: raise MmrecError(f"unknown source of text {text_from!r}", where="--text-from", fix="use review, title+review, item or auto")
@@ -266,7 +267,7 @@ def reachable_scores(
     best = {"accuracy": {n: score(p, "accuracy") for n, p in posterior.items()}, "balanced accuracy": {n: score(p/share, "balanced accuracy") for n, p in posterior.items()}}
     return {m: b | {f"{n}, weights undone": v for n, v in b.items()} for m, b in best.items()}
 
-# %% ../nbs/10_pipeline.ipynb #94c269a0
+# %% ../nbs/10_pipeline.ipynb #5fb2ba88
 def differences(
     y, proba, values, groups, draws, seed, # as in `score_table`
 ):                                         # list of records: comparison, measure, difference, low, high, verdict
@@ -282,7 +283,7 @@ def differences(
         table = ev.paired_difference(y, proba[a].argmax(axis=1), proba[b].argmax(axis=1), values, groups, draws, seed=seed)
         for measure in ("accuracy", "balanced accuracy", "MAE"):
             d = table.loc[measure]
-            verdict = {"a": f"better: {a}", "b": f"better: {b}", "": "no difference shown"}[d["better"]]
+            verdict = {"a": "the first is better", "b": "the second is better", "": "no difference shown"}[d["better"]]
             out.append(dict(comparison=f"{a} − {b}", measure=measure, difference=d["difference"], low=d["low"], high=d["high"], verdict=verdict))
     return out
 

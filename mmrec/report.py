@@ -43,7 +43,7 @@ def result_table(
             columns[f"{name}: {measure}"] = {row["model"]: with_interval(row, measure) for row in protocol["table"]}
     return pd.DataFrame(columns).fillna("–").rename_axis("model")
 
-# %% ../nbs/09_report.ipynb #b74e0e89
+# %% ../nbs/09_report.ipynb #a3fd52ee
 STYLE = """
 :root{color-scheme:light dark;--line:color-mix(in srgb,currentColor 18%,transparent);--soft:color-mix(in srgb,currentColor 7%,transparent)}
 body{font:16px/1.55 system-ui,sans-serif;max-width:62rem;margin:0 auto;padding:1rem 1.2rem 4rem}
@@ -55,7 +55,7 @@ figure{margin:1rem 0}figure img{max-width:100%;height:auto;background:#fff;borde
 .note{background:var(--soft);border-left:4px solid #E69F00;padding:.5rem .9rem;margin:.8rem 0}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:.7rem}
 .card{display:flex;gap:.7rem;border:1px solid var(--line);border-radius:6px;padding:.6rem;font-size:.84rem;overflow-wrap:anywhere}.card>div:last-child{min-width:0}
-.card img,.nopicture{width:96px;height:auto;align-self:start;border-radius:4px}.nopicture{font-size:.75rem;opacity:.6;border:1px dashed var(--line);padding:1.6rem .4rem;box-sizing:border-box;text-align:center}
+.card img,.nopicture{flex:none;width:96px;height:auto;align-self:start;border-radius:4px}.nopicture{font-size:.75rem;opacity:.6;border:1px dashed var(--line);padding:1.6rem .4rem;box-sizing:border-box;text-align:center}
 .card p{margin:.3rem 0 0}code,pre{background:var(--soft);border-radius:4px;padding:.1rem .3rem}pre{padding:.7rem;overflow-x:auto}small{opacity:.8}
 """
 
