@@ -7,8 +7,11 @@ ROOT = Path(__file__).parent.parent
 
 def readme(root=ROOT):
     "The front door as Markdown, with links that hold from the root of the repository."
+    import nbformat
     from nbconvert import MarkdownExporter
-    text, resources = MarkdownExporter().from_filename(root/"nbs/index.ipynb")
+    front = nbformat.read(root/"nbs/index.ipynb", as_version=4)
+    front.metadata["language_info"] = dict(name="python")
+    text, resources = MarkdownExporter().from_notebook_node(front)
     if resources.get("outputs"): sys.exit("nbs/index.ipynb: a cell shows a picture; link a file in nbs/img instead")
     text = re.sub(r"^#\| ?\w.*\n", "", text, flags=re.M)
     text = re.sub(r"\]\((img/|\d\d_\w+\.ipynb)", r"](nbs/\1", text)
