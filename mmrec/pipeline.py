@@ -332,25 +332,25 @@ class Bench:
         "Say something that the reader of the report must know, once."
         if sentence not in self.notes: self.notes.append(sentence)
 
-# %% ../nbs/10_pipeline.ipynb #8318427a
+# %% ../nbs/10_pipeline.ipynb #8d5be9d6
 def modality_blocks(
     bench, name, rows, items, split, protocol, # the run, protocol's name, review rows, items with pictures, the split, the protocol
 ):                                             # dict from modality to float32 array [n, d]
     "Encode what there is; say what there is not."
-    blocks, config = {}, bench.config
+    blocks, labels, config = {}, {}, bench.config
     if config.text != "none" and (rows["document"] != "").any():
         with bench.meter.stage(f"{name}: encode text") as row:
-            blocks["text"], bench.encoders["text"] = text_vectors(rows["document"].tolist(), split.train, config)
+            blocks["text"], labels["text"] = text_vectors(rows["document"].tolist(), split.train, config)
             row["note"] = f"{rows['document'].nunique():,} different texts"
     elif config.text != "none": bench.note("There is no text to read: the run goes on without it.")
     if config.image != "none" and (items["image_path"] != "").any():
         with bench.meter.stage(f"{name}: encode pictures") as row:
-            blocks["image"], bench.encoders["image"] = image_vectors(items, rows["item"], config)
+            blocks["image"], labels["image"] = image_vectors(items, rows["item"], config)
             row["note"] = f"{(items['image_path'] != '').sum():,} pictures"
     if len(split.test) < 100: bench.note(f"Protocol “{name}” tests on only {len(split.test)} reviews: its numbers say next to nothing.")
     if "text" in blocks and (share := (rows["document"] != "").mean()) < .5: bench.note(f"Only {share:.1%} of the reviews have a text (protocol “{name}”).")
-    for modality, block in list(blocks.items()):
-        if np.isnan(block[split.train]).any(axis=1).all(): del blocks[modality], bench.encoders[modality]
+    blocks = {m: block for m, block in blocks.items() if not np.isnan(block[split.train]).any(axis=1).all()}
+    bench.encoders |= {m: labels[m] for m in blocks}
     if not blocks: raise MmrecError("neither text nor pictures to learn from", where=config.reviews or "built-in shop", fix="map a text or image column, or name an encoder other than none")
     return blocks
 
