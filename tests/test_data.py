@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.data import (BadRow, RatingScale, STARS, best_image_url, draw_rows, load_dataset, parse_times, plain_text,
-                        read_lines, read_records, reservoir, sniff)
+from mmrec.data import load_dataset
+from mmrec.fields import best_image_url, parse_times, plain_text
+from mmrec.ratings import RatingScale, STARS
+from mmrec.reading import BadRow, read_lines, read_records, sniff
+from mmrec.sampling import draw_rows, reservoir
 
 T0 = 1_577_836_800_000 # 2020-01-01 in milliseconds
 

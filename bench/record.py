@@ -1,0 +1,55 @@
+"""What every bench shares: a fair clock for whole processes, and the file in which a measured figure is kept."""
+import datetime, json, os, platform, subprocess, sys, threading, time
+from pathlib import Path
+import psutil
+
+RESULTS = Path(__file__).parent/"results"
+
+
+def machine():
+    "The processor, its cores and what decides the speed of arithmetic on it."
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    line = lambda key: next((l.split(":", 1)[1].strip() for l in info.splitlines() if l.startswith(key)), "")
+    flags = [f for f in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if f in line("flags").split()]
+    return f"{os.cpu_count()} cores of {line('model name') or platform.processor() or platform.machine()}" + (f" ({', '.join(flags)})" if flags else "")
+
+
+def measured(argv, **env):
+    "Run a command to its end: (what it printed, seconds, peak resident MB of it and its children together)."
+    start, peak, stop = time.perf_counter(), [0.0], threading.Event()
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, **env})
+    def watch():
+        process = psutil.Process(child.pid)
+        while not stop.wait(.02):
+            total = 0
+            try:
+                for p in [process, *process.children(recursive=True)]: total += p.memory_info().rss
+            except psutil.Error: pass
+            peak[0] = max(peak[0], total/1e6)
+    threading.Thread(target=watch, daemon=True).start()
+    out = child.communicate()[0]
+    seconds = time.perf_counter() - start
+    stop.set()
+    if child.returncode: sys.exit(f"{' '.join(map(str, argv))} failed with {child.returncode}")
+    return out, seconds, peak[0]
+
+
+def record(
+    file,   # results file without suffix, e.g. 'data'
+    claim,  # what is claimed, the key of the record
+    ours,   # our figure
+    theirs, # the alternative's figure
+    unit,   # 'seconds' (less is better) or a rate such as 'pictures/s' (more is better)
+    data,   # on what it was measured
+    **more, # further facts, e.g. peak_mb
+):          # the record
+    "Keep a figure as measured, in place of an earlier one of the same claim, and print it."
+    path = RESULTS/f"{file}.json"
+    rows = [r for r in (json.loads(path.read_text()) if path.exists() else []) if r["claim"] != claim]
+    ratio = theirs/ours if unit == "seconds" else ours/theirs
+    row = dict(claim=claim, ours=round(ours, 3), theirs=round(theirs, 3), ratio=round(ratio, 2), unit=unit, data=data, machine=machine(),
+               date=datetime.date.today().isoformat(), **more)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(sorted(rows + [row], key=lambda r: r["claim"]), indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    print(f"{claim}: ours {row['ours']:g}, theirs {row['theirs']:g} {unit}, ratio {row['ratio']:g}")
+    return row
