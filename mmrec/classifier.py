@@ -162,7 +162,7 @@ def fit(self:RatingClassifier,
     keras.backend.clear_session()
     with _seeded(keras, self.seed):
         self.network_ = build_network(X.shape[1], len(self.classes_), self.hidden, self.dropout, self.learning_rate)
-        log = self.network_.fit(*train, validation_data=valid, epochs=self.epochs, batch_size=self.batch_size, verbose=0,
+        log = self.network_.fit(*train, validation_data=valid, epochs=self.epochs, batch_size=self.batch_size, validation_batch_size=1024, verbose=0,
             class_weight=balanced_weights(train[1]) if self.class_weight == "balanced" else None, callbacks=self._callbacks(keras))
     self.history_ = pd.DataFrame(log.history).rename_axis("epoch").reset_index()
     self.best_epoch_ = int(self.history_["val_loss"].idxmin())

