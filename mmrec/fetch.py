@@ -79,6 +79,7 @@ def _words(error, most=120):
 @patch
 def _get(self:FetchClient, url, headers):
     "Ask once, without following redirects; what goes wrong on the way becomes a `FetchError`."
+    self.session.close() # a line of its own for each request: one that was left open may be dead
     try:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise ValueError(f"not an address of the web: {url[:80]!r}")
         return self.session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=self.timeout)
