@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'UMASK', 'PALETTE', 'ORDERED', 'MmrecError', 'os_errors', 'atomic_path', 'write_json',
-           'read_json', 'content_key', 'file_sha256', 'VectorStore', 'seed_everything', 'progress', 'StageMeter',
-           'figure_style']
+           'read_json', 'content_key', 'file_sha256', 'VectorStore', 'no_gc', 'seed_everything', 'progress',
+           'StageMeter', 'figure_style']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, hashlib, json, os, random, sys, tempfile, threading, time, zipfile, zlib
+import contextlib, errno, gc, hashlib, json, os, random, sys, tempfile, threading, time, zipfile, zlib
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -171,6 +171,16 @@ def get(self:VectorStore,
         if advance: advance(len(part))
     return np.stack([known[k] for k in keys]) if len(keys) else np.zeros((0, 0), np.float32)
 
+# %% ../nbs/00_core.ipynb #0c691d64
+@contextlib.contextmanager
+def no_gc():
+    "Let the garbage collector rest under `with`; it is switched on again only if it was on."
+    before = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if before: gc.enable()
+
 # %% ../nbs/00_core.ipynb #d9932323
 def seed_everything(
     seed=0, # any integer from 0 to 2**32 - 1
@@ -191,7 +201,7 @@ def progress(
     from tqdm.auto import tqdm
     quiet = os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ
     live = "ipykernel" in sys.modules or sys.stderr.isatty()
-    return tqdm(iterable, desc=desc, total=total, unit=unit, delay=1, disable=quiet, smoothing=.1, dynamic_ncols=live, mininterval=.1 if live else 10)
+    return tqdm(iterable, desc=desc, total=total, unit=unit, delay=1, disable=quiet, smoothing=.1, unit_scale=unit == "B", dynamic_ncols=live, mininterval=.1 if live else 10)
 
 # %% ../nbs/00_core.ipynb #c990a5cd
 class StageMeter:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, PALETTE, figure_style, file_sha256, os_errors, progress, read_json
+from .core import MmrecError, PALETTE, figure_style, file_sha256, no_gc, os_errors, read_json
 from .ratings import RatingScale, STARS, rating_key
-from .reading import parse_row, rows_of, sniff
+from .reading import parse_row, sniff
 from .fields import (FORMATS, ITEM_IN_REVIEWS, as_flag, as_id, as_number, best_image_url, cells_of, check_columns, choose_columns, guess_columns,
                           has_column, is_missing, mended_text, parse_times, plain_text, sentences, spec_columns)
-from .sampling import draw_rows
+from .sampling import draw_rows, rows_naming
 
 # %% ../nbs/07_data.ipynb #d070a190
 class CleaningLog:
@@ -53,10 +53,11 @@ def parse_rows(
 ):          # (list of line numbers, list of records)
     "Parse the drawn rows; those that cannot be read are logged and left out."
     lines, records, bad = [], [], {}
-    for line, row in rows:
-        try: record = parse_row(source, row)
-        except ValueError as e: bad.setdefault(str(e), []).append(line)
-        else: lines.append(line); records.append(record)
+    with no_gc():
+        for line, row in rows:
+            try: record = parse_row(source, row)
+            except ValueError as e: bad.setdefault(str(e), []).append(line)
+            else: lines.append(line); records.append(record)
     for reason, where in bad.items(): log.add(table, reason, where, "removed")
     return lines, records
 
@@ -112,29 +113,11 @@ def _clean_reviews(frame, scale, has_text, log):
     rated = rated.assign(label=rated.label.astype("int64"), rating=rating)
     return rated[["line", "user", "item", "rating", "label", "title", "text", "time", "verified", "helpful"]].reset_index(drop=True)
 
-# %% ../nbs/07_data.ipynb #b7027547
-def _needed_rows(source, key, needed):
-    "The rows of the items file that may name one of the needed items, and the number of rows seen; lines that do not are never parsed."
-    seen, rows = 0, []
-    names = [key] if key in source.columns else [n.strip() for n in key.split("|")]
-    pattern = re.compile(rb'"(?:%s)"\s*:\s*(?:"([^"\\]*)"|(-?\d+)(?=[\s,}]))' % b"|".join(re.escape(n).encode() for n in names))
-    position = source.columns.index(key) if source.kind == "table" and key in source.columns else None
-    wanted = {i.encode() for i in needed}
-    for line, row in progress(rows_of(source), f"read {source.path.name}", unit="row"):
-        seen += 1
-        if isinstance(row, bytes) and source.kind == "json lines":
-            hits = pattern.findall(row)
-            if hits and wanted.isdisjoint(a.strip().removesuffix(b".0") or b for a, b in hits): continue
-        elif isinstance(row, dict) and key in row and as_id(row[key]) not in needed: continue
-        elif position is not None and isinstance(row, list) and len(row) > position and as_id(row[position]) not in needed: continue
-        rows.append((line, row))
-    return rows, seen
-
 # %% ../nbs/07_data.ipynb #299994a1
 def _item_records(source, mapping, needed, head, log):
     "Needed records of one items file by item, their lines, and the number of rows seen."
     if head: rows, seen = draw_rows(source, head, "head")
-    else: rows, seen = _needed_rows(source, mapping["item"], needed)
+    else: rows, seen = rows_naming(source, mapping["item"], needed)
     lines, records = parse_rows(rows, source, "items", log)
     found, twice = {}, []
     for line, item, record in zip(lines, map(as_id, cells_of(records, mapping["item"], source.columns)), records):
@@ -252,7 +235,7 @@ def _load_reviews(path, format, columns, scale, sample, how, seed, keep_empty_te
     source = sniff(path)
     format, mapping, guesses = choose_columns(source, "reviews", format, columns)
     guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses]
-    rows, seen = draw_rows(source, sample, how, seed)
+    rows, seen = draw_rows(source, sample, how, seed, mapping)
     lines, records = parse_rows(rows, source, "reviews", log)
     if not records: raise MmrecError(f"none of {seen} rows can be read ({'; '.join(log.table().rule)})", where=path, fix="check that this is the file of reviews")
     frame, read_as = _review_table(lines, records, mapping, source.columns, log, source.kind == "table")
@@ -344,7 +327,7 @@ def load_dataset(
     item_columns=None,    # the same for the items: {'item': …, 'title': …, 'text': 'plot+genres', 'image': …}
     scale=None,           # rating scale, see `RatingScale.parse`; None for stars (Amazon) or what the values suggest
     sample=25_000,        # rows to draw from the reviews; None for all
-    how="uniform",        # 'uniform', 'head' (first rows of each file, both must have the item) or 'all'
+    how="uniform",        # 'uniform', 'head' (first rows of each file, both must have the item), 'all', or another way of `draw_rows`
     seed=0,               # of the draw
     images=None,          # folder with pictures named after the items, or a template 'posters/{item}.jpg'
     name=None,            # of the data set; None for the name of the reviews file

@@ -9,7 +9,7 @@ from mmrec.data import load_dataset
 from mmrec.fields import best_image_url, parse_times, plain_text
 from mmrec.ratings import RatingScale, STARS
 from mmrec.reading import BadRow, read_lines, read_records, sniff
-from mmrec.sampling import draw_rows, reservoir
+from mmrec.sampling import draw_rows
 
 T0 = 1_577_836_800_000 # 2020-01-01 in milliseconds
 
@@ -186,12 +186,6 @@ def test_kinds_of_file_give_the_same_sample(tmp_path):
     assert len(loaded) == 7 and all(x.equals(loaded[0]) for x in loaded) and loaded[0].item.str.len().eq(3).all()
 
 
-@given(st.integers(0, 40), st.integers(0, 15), st.integers(0, 1000))
-def test_reservoir_keeps_order_and_counts(n_rows, n, seed):
-    kept, seen = reservoir(iter(range(n_rows)), n, seed)
-    assert seen == n_rows and len(kept) == min(n, n_rows) and kept == sorted(set(kept))
-
-
 # ---- tables of all sorts
 
 TABLES = {
@@ -319,7 +313,7 @@ def test_one_error_says_what_where_and_what_to_do(tmp_path, name):
     assert ERRORS[name] in str(e.value) and str(tmp_path) in str(e.value) and "\n" not in str(e.value) and len(str(e.value)) < 500 and e.value.fix
 
 
-@pytest.mark.parametrize("options,says", [(dict(format="amazon"), "no format"), (dict(how="best"), "way of sampling"), (dict(sample=0), "no sample"), (dict(scale="five"), "not a rating scale"), (dict(columns=dict(rating="stars")), "no column named 'stars'"),
+@pytest.mark.parametrize("options,says", [(dict(format="amazon"), "no format"), (dict(how="best"), "no way of drawing"), (dict(sample=0), "no sample"), (dict(scale="five"), "not a rating scale"), (dict(columns=dict(rating="stars")), "no column named 'stars'"),
     (dict(columns=dict(stars="rating")), "no field is called"), (dict(format="amazon-2018"), "keeps it in 'overall'"), (dict(item_columns=dict(text="average_rating")), "to be predicted"), (dict(images="/nowhere"), "nowhere"), (dict(scale="6-9"), "no review is left")])
 def test_wrong_options(amazon, options, says):
     with pytest.raises(MmrecError) as e: amazon(**options)
