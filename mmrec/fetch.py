@@ -81,7 +81,7 @@ def _get(self:FetchClient, url, headers):
     "Ask once, without following redirects; what goes wrong on the way becomes a `FetchError`."
     self.session.close() # a line of its own for each request: one that was left open may be dead
     try:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise ValueError(f"not an address of the web: {url[:80]!r}")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise FetchError(f"not an address of the web: {url[:80]!r}")
         return self.session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=self.timeout)
     except requests.exceptions.SSLError as e: raise FetchError(_words(e)) from e
     except requests.ReadTimeout as e: raise FetchError(f"no answer in {self.timeout[1]:g} s", tries=self.retries) from e
@@ -89,7 +89,8 @@ def _get(self:FetchClient, url, headers):
     except requests.ConnectionError as e:
         unreachable = isinstance(e.args[0] if e.args else None, urllib3.exceptions.MaxRetryError)
         raise FetchError(_words(e), tries=1 if unreachable else self.retries) from e
-    except (requests.RequestException, ValueError) as e: raise FetchError(_words(e)) from e
+    except ValueError as e: raise FetchError(f"a broken address ({_words(e)})") from e
+    except requests.RequestException as e: raise FetchError(_words(e)) from e
 
 # %% ../nbs/02_fetch.ipynb #8d81511a
 @patch
@@ -102,8 +103,7 @@ def _ask(self:FetchClient, url, headers):
         digest = named[1] if named else digest
         if not answer.is_redirect: return answer, digest
         answer.close()
-        try: url = urljoin(url, self.session.get_redirect_target(answer))
-        except ValueError as e: raise FetchError(f"redirects to a broken address ({e})") from e
+        url = urljoin(url, self.session.get_redirect_target(answer))
     raise FetchError(f"redirects in a circle: more than {self.max_redirects}")
 
 # %% ../nbs/02_fetch.ipynb #042df93a
@@ -226,6 +226,11 @@ def _start(self:FetchClient, answer, part, digest):
     part.begin(size=size, mark=_mark(answer), sha256=digest, etag=answer.headers.get("ETag", ""))
     return [head], pieces
 
+# %% ../nbs/02_fetch.ipynb #13d9f7b2
+def _size(n):
+    "Bytes as a person reads them."
+    return next(f"{n/unit:,.1f} {name}" for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n >= unit or unit == 1)
+
 # %% ../nbs/02_fetch.ipynb #4eaec9b3
 @patch
 def _room(self:FetchClient, part):
@@ -233,7 +238,7 @@ def _room(self:FetchClient, part):
     missing = (part.about.get("size") or 0) - part.have
     free = shutil.disk_usage(part.data.parent).free
     if missing > free:
-        raise MmrecError(f"{missing/1e6:,.0f} MB are still to come, {free/1e6:,.0f} MB are free", where=part.path, fix="free some space or choose another folder, then run again")
+        raise MmrecError(f"{_size(missing)} are still to come, {_size(free)} are free", where=part.path, fix="free some space or choose another folder, then run again")
 
 # %% ../nbs/02_fetch.ipynb #4d83e5a0
 @patch
@@ -266,7 +271,7 @@ def _once(self:FetchClient, part, bar):
 def _pause(self:FetchClient, failures, error, part):
     "Say what happened, and wait as long as it takes."
     wait = max(error.wait, min(60.0, self.backoff*2**(failures - 1))*random.uniform(.5, 1))
-    kept = f", {part.have/1e6:,.1f} MB kept" if part.have else ""
+    kept = f", {_size(part.have)} kept" if part.have else ""
     self.say(f"{urlsplit(part.url).hostname}: {error.what}{kept}; again in {wait:.0f} s")
     self.sleep(wait)
 
@@ -379,7 +384,7 @@ def fetch(self:FetchClient,
                 bar.unit_scale = True
                 self._complete(part, bar)
             found = self._checked(part, keys) | dict(url=url, etag=part.about.get("etag", ""))
-        except KeyboardInterrupt: self.say(f"stopped; {part.have/1e6:,.1f} MB of {path.name} are kept: run again to go on"); raise
+        except KeyboardInterrupt: self.say(f"stopped; {_size(part.have)} of {path.name} are kept: run again to go on"); raise
         _settle(part)
     return found
 
@@ -393,9 +398,7 @@ def _taken(file):
         else:
             import fcntl
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        if e.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK): raise
-        return True
+    except OSError as e: return e.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK) # a file system without locks counts as free
     return False
 
 # %% ../nbs/02_fetch.ipynb #2bb1f3c8
