@@ -79,7 +79,7 @@ def _words(error, most=120):
 @patch
 def _get(self:FetchClient, url, headers):
     "Ask once, without following redirects; what goes wrong on the way becomes a `FetchError`."
-    self.session.close() # a line of its own for each request: one that was left open may be dead
+    self.session.close()
     try:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise FetchError(f"not an address of the web: {url[:80]!r}")
         return self.session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=self.timeout)
@@ -137,6 +137,7 @@ def have(self:Partial):
     "Bytes that are there."
     return self.data.stat().st_size if self.about else 0
 
+# %% ../nbs/02_fetch.ipynb #b9c3b704
 @patch(as_prop=True)
 def whole(self:Partial):
     "Is nothing missing any more?"
@@ -149,6 +150,7 @@ def drop(self:Partial):
     self.about = {}
     for path in (self.data, self.note): path.unlink(missing_ok=True)
 
+# %% ../nbs/02_fetch.ipynb #49784c37
 @patch
 def begin(self:Partial,
     **about, # what is known of the file: its size in bytes or None, mark and sha256 or ''
@@ -165,6 +167,7 @@ def _mark(answer):
     etag = answer.headers.get("ETag", "")
     return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
 
+# %% ../nbs/02_fetch.ipynb #fe0001d1
 @patch
 def wanted(self:Partial):
     "Request headers for what is missing: none when it is everything."
@@ -172,7 +175,7 @@ def wanted(self:Partial):
     if not self.have or not self.about.get("mark"): return {}
     return {"Range": f"bytes={self.have}-", "If-Range": self.about["mark"]}
 
-# %% ../nbs/02_fetch.ipynb #49784c37
+# %% ../nbs/02_fetch.ipynb #cf35437a
 @patch
 def _continues(self:FetchClient, answer, part):
     "Does this answer go on where the partial file ends?"
@@ -188,7 +191,7 @@ def _continues(self:FetchClient, answer, part):
     part.drop()
     raise FetchError("answers with another piece than it was asked for: starting over", tries=self.retries)
 
-# %% ../nbs/02_fetch.ipynb #fe0001d1
+# %% ../nbs/02_fetch.ipynb #4eaec9b3
 @patch
 def _pieces(self:FetchClient, answer):
     "Yield the body as it comes; a line that stalls, drips or breaks raises a `FetchError`."
@@ -208,12 +211,13 @@ def _packed(path):
     "Is a file compressed, to go by its name?"
     return ".gz" in Path(path).suffixes[-2:]
 
+# %% ../nbs/02_fetch.ipynb #6ea8985d
 def _check_start(head, path):
     "Raise a `FetchError` when the first bytes are not those of the wanted kind of file."
     good = head.startswith(b"\x1f\x8b") if _packed(path) else head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     if not good: raise FetchError(f"not the data: begins with {head[:24]!r}" if head else "not the data: empty")
 
-# %% ../nbs/02_fetch.ipynb #cf35437a
+# %% ../nbs/02_fetch.ipynb #4d83e5a0
 @patch
 def _start(self:FetchClient, answer, part, digest):
     "Look at the first bytes of a whole answer and begin a new partial file; its pieces, none lost."
@@ -231,7 +235,7 @@ def _size(n):
     "Bytes as a person reads them."
     return next(f"{n/unit:,.1f} {name}" for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n >= unit or unit == 1)
 
-# %% ../nbs/02_fetch.ipynb #4eaec9b3
+# %% ../nbs/02_fetch.ipynb #07d89a6d
 @patch
 def _room(self:FetchClient, part):
     "Raise an `MmrecError` when the rest of the file has no room on the disk."
@@ -240,7 +244,7 @@ def _room(self:FetchClient, part):
     if missing > free:
         raise MmrecError(f"{_size(missing)} are still to come, {_size(free)} are free", where=part.path, fix="free some space or choose another folder, then run again")
 
-# %% ../nbs/02_fetch.ipynb #4d83e5a0
+# %% ../nbs/02_fetch.ipynb #5de100b9
 @patch
 def _store(self:FetchClient, pieces, part, bar):
     "Append pieces to the partial file; each is with the operating system before the next is read."
@@ -253,7 +257,7 @@ def _store(self:FetchClient, pieces, part, bar):
         part.done = not size
         if size and f.tell() < size: raise FetchError(f"broke off after {f.tell()} of {size} bytes", tries=self.retries)
 
-# %% ../nbs/02_fetch.ipynb #07d89a6d
+# %% ../nbs/02_fetch.ipynb #41a5ea4c
 @patch
 def _once(self:FetchClient, part, bar):
     "One attempt: ask for what is missing, and store it."
@@ -266,7 +270,7 @@ def _once(self:FetchClient, part, bar):
         bar.n = bar.initial = part.have
         self._store(itertools.chain(head, pieces), part, bar)
 
-# %% ../nbs/02_fetch.ipynb #5de100b9
+# %% ../nbs/02_fetch.ipynb #2e8adf07
 @patch
 def _pause(self:FetchClient, failures, error, part):
     "Say what happened, and wait as long as it takes."
@@ -275,7 +279,7 @@ def _pause(self:FetchClient, failures, error, part):
     self.say(f"{urlsplit(part.url).hostname}: {error.what}{kept}; again in {wait:.0f} s")
     self.sleep(wait)
 
-# %% ../nbs/02_fetch.ipynb #41a5ea4c
+# %% ../nbs/02_fetch.ipynb #7e350228
 @patch
 def _complete(self:FetchClient, part, bar):
     "Ask until the file is whole, or until it is not worth while any more."
@@ -355,7 +359,7 @@ def _settle(part):
         try: os.fsync(fd)
         finally: os.close(fd)
 
-# %% ../nbs/02_fetch.ipynb #2e8adf07
+# %% ../nbs/02_fetch.ipynb #9f9e068b
 @patch
 def _checked(self:FetchClient, part, keys):
     "`check_file` for what has arrived; a wrong file is deleted."
@@ -367,7 +371,7 @@ def _checked(self:FetchClient, part, keys):
         raise FetchError(f"a wrong file: {e.what}") from e
     return found
 
-# %% ../nbs/02_fetch.ipynb #7e350228
+# %% ../nbs/02_fetch.ipynb #56feb9cf
 @patch
 def fetch(self:FetchClient,
     url,     # address of the file
@@ -438,6 +442,7 @@ def _enter(folder, part, name, entry):
         manifest[part][name] = entry
         write_json(Path(folder)/"manifest.json", manifest)
 
+# %% ../nbs/02_fetch.ipynb #ab0ca631
 def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 # %% ../nbs/02_fetch.ipynb #05dfb72c
@@ -446,6 +451,7 @@ def _list(path, entry):
     _enter(path.parent, "files", path.name, entry | dict(changed_ns=path.stat().st_mtime_ns))
     return path
 
+# %% ../nbs/02_fetch.ipynb #6ba5e320
 def _unchanged(path, manifest):
     "Is a file what its entry says, to go by size and time?"
     entry = manifest["files"].get(path.name)
@@ -470,6 +476,7 @@ def _name(url):
     "A file's name, as its address has it."
     return unquote(urlsplit(url).path).rpartition("/")[2]
 
+# %% ../nbs/02_fetch.ipynb #706ae985
 def _names(urls):
     "The names under which a file may lie in the folder: as it is fetched, or unpacked by hand."
     names = [_name(u) for u in urls]
@@ -517,7 +524,7 @@ def fetch_file(
     "Have a file in `folder`: from the disk when it is there, else from the first host that gives it whole."
     client, folder, manifest = client or FetchClient(), Path(folder), read_manifest(folder)
     known = [folder/name for name in _names(urls) if _unchanged(folder/name, manifest)]
-    if known and not verify: return known[0] # without the lock, so that a folder without write permission will do
+    if known and not verify: return known[0]
     with file_lock(folder/f".{_name(urls[0])}.lock", client.say):
         return _at_hand(urls, folder, keys, verify, client.say) or _bring(urls, folder, keys, client, otherwise)
 
@@ -528,6 +535,8 @@ _BOTH = ("All_Beauty Appliances Arts_Crafts_and_Sewing Automotive Books CDs_and_
          "Tools_and_Home_Improvement Toys_and_Games Video_Games").split()
 _ONLY_2023 = ("Amazon_Fashion Baby_Products Beauty_and_Personal_Care Handmade_Products Health_and_Household Health_and_Personal_Care "
               "Subscription_Boxes Unknown").split()
+
+# %% ../nbs/02_fetch.ipynb #c7d4cb9c
 CATEGORIES = { # by year, the names that the files have
     2023: sorted(_BOTH + _ONLY_2023),
     2018: sorted(_BOTH + ["AMAZON_FASHION", "Luxury_Beauty", "Prime_Pantry"], key=str.lower)}
@@ -538,6 +547,8 @@ HOSTS = { # by year, base addresses in the order in which they are asked, and wh
            ("https://huggingface.co/datasets/McAuley-Lab/Amazon-Reviews-2023/resolve/main/", "")],
     2018: [("https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/", ".gz"), ("https://datarepo.eng.ucsd.edu/mcauley_group/data/amazon_v2/", ".gz"),
            ("https://jmcauley.ucsd.edu/data/amazon_v2/", ".gz"), ("http://deepyeti.ucsd.edu/jianmo/amazon/", ".gz")]}
+
+# %% ../nbs/02_fetch.ipynb #32207873
 PARTS = { # by year, where a part lies below the base, and the keys that its records must have
     2023: dict(reviews=("raw/review_categories/{}.jsonl", ("rating", "user_id", "parent_asin")), items=("raw/meta_categories/meta_{}.jsonl", ("parent_asin", "title"))),
     2018: dict(reviews=("categoryFiles/{}.json", ("overall", "reviewerID", "asin")), items=("metaFiles2/meta_{}.json", ("asin",)),
