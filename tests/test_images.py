@@ -1,12 +1,12 @@
 "The picture downloader against a server that does everything a picture host should not."
-import gzip, io, os, signal, socket, struct, subprocess, sys, textwrap, threading, time, zlib
+import gzip, hashlib, io, os, shutil, signal, socket, sqlite3, struct, subprocess, sys, textwrap, threading, time, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from mmrec.core import MmrecError
-from mmrec.images import (ImageClient, ImageError, StatusIndex, attach_images, check_bytes, check_images, check_url,
-                          contact_sheet, download_images, open_image, plot_statuses, status_counts)
+from mmrec.images import (ImageClient, ImageError, StatusIndex, _parallel, attach_images, check_bytes, check_images, check_url,
+                          contact_sheet, download_images, open_image, plot_statuses, rendition, status_counts)
 
 HOST = "https://shop.invalid"
 QUICK = dict(timeout=(2, .6), retries=2, max_seconds=4, backoff=.01)
@@ -142,7 +142,8 @@ def test_every_fault_has_its_word(server, tmp_path):
     assert set(table.path[table.status != "ok"]) == {""}
     assert (table.reason[table.status != "ok"] != "").all()
     assert not list(tmp_path.glob(".*"))
-    assert len(list(tmp_path.iterdir())) == len(ok) + 1
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == {*map(Path, ok.path), tmp_path/"index.sqlite"}
+    assert all(hashlib.sha256(Path(p).read_bytes()).hexdigest() == Path(p).stem and Path(p).parent.name == Path(p).stem[:2] for p in ok.path)
 
 
 def test_second_run_asks_only_for_what_may_have_changed(server, tmp_path):
@@ -182,7 +183,7 @@ def test_awkward_items(server, tmp_path):
     assert list(table.status[:7]) == ["ok"]*7 and list(table.status[7:10]) == ["no url"]*3
     assert list(table.status[10:15]) == ["bad url"]*5 and table.status[15] == "ok"
     assert table.path[table.path != ""].nunique() == 8
-    assert all(Path(p).parent == tmp_path for p in table.path[table.path != ""])
+    assert all(Path(p).parent.parent == tmp_path for p in table.path[table.path != ""])
     assert list(table.item) == list(items.item)
 
 
@@ -255,11 +256,12 @@ def test_folder_that_is_a_file(server, tmp_path):
     with pytest.raises(MmrecError, match="file"): get(server, ["ok"], tmp_path/"file")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_at_the_index(tmp_path):
-    with StatusIndex(tmp_path) as index, open("/dev/full", "ab", buffering=0) as full:
-        index._file.close(); index._file = full
-        with pytest.raises(MmrecError, match="index.jsonl.*disk is full"): index.add(HOST, status="http 404", reason="")
+    with StatusIndex(tmp_path) as index:
+        index._db.execute("PRAGMA max_page_count=4")
+        with pytest.raises(MmrecError, match="index.sqlite.*disk is full"):
+            for k in range(1000): index.add(f"{HOST}/{k}.jpg", status="http 404", reason="x"*200)
+    with StatusIndex(tmp_path) as index: assert index.done(f"{HOST}/0.jpg")
 
 
 def test_full_disk_at_a_picture(server, tmp_path, monkeypatch):
@@ -267,7 +269,7 @@ def test_full_disk_at_a_picture(server, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(os, "replace", full)
         with pytest.raises(MmrecError, match="disk is full"): get(server, ["ok-1", "ok-2"], tmp_path, workers=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["index.jsonl"]
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["index.sqlite"]
     assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"}
 
 
@@ -279,14 +281,27 @@ def test_no_permission(server, tmp_path):
     finally: tmp_path.chmod(0o700)
 
 
-def test_torn_and_foreign_index_lines(server, tmp_path):
+def test_index_that_is_damaged_is_named_and_can_be_moved_away(server, tmp_path):
     get(server, ["ok-1", "ok-2"], tmp_path)
-    index = tmp_path/"index.jsonl"
-    index.write_bytes(b'\xff\xfe\nnull\n[1]\n"x"\n{"status":"ok"}\n{"url":"u","status":"ok"}\n' + index.read_bytes()[:-20])
-    server.seen.clear()
-    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"} and len(server.seen) == 1
-    server.seen.clear()
-    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"} and not server.seen
+    index = tmp_path/"index.sqlite"
+    index.write_bytes(b"\xff\xfe" + os.urandom(5000))
+    with pytest.raises(MmrecError, match="index.sqlite.*move it away"): get(server, ["ok-1", "ok-2"], tmp_path)
+    index.unlink()
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.jpg")}
+    assert set(get(server, ["ok-1", "ok-2"], tmp_path).status) == {"ok"}
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.jpg")} == stamps
+
+
+def test_torn_log_loses_only_what_was_torn(server, tmp_path):
+    names = [f"ok-{k}" for k in range(6)]
+    copy, live = tmp_path/"copy", tmp_path/"live"
+    with StatusIndex(live) as index:
+        for name in names: index.add(f"{HOST}/{name}.jpg", status="http 404", reason="Not Found")
+        shutil.copytree(live, copy) # as a power failure would leave it: the log not yet taken up, its end torn off
+    log = copy/"index.sqlite-wal"
+    log.write_bytes(log.read_bytes()[:-2000])
+    with StatusIndex(copy) as index: known = [index.done(f"{HOST}/{name}.jpg") for name in names]
+    assert known == [True]*5 + [False]
 
 
 def test_two_runs_do_not_share_a_folder(server, tmp_path):
@@ -311,23 +326,30 @@ def child(server, folder, n):
     return run
 
 
-def pictures(folder): return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "index.jsonl"}
+def pictures(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith("index.")}
+
+
+def rows(folder):
+    with StatusIndex(folder) as index: return sorted(index._db.execute("SELECT * FROM pictures"))
 
 
 def test_kill_at_any_moment_loses_nothing(server, tmp_path):
-    n, rng = 300, np.random.default_rng(0)
+    n, rng = 400, np.random.default_rng(0)
     assert child(server, tmp_path/"whole", n).wait() == 0
-    server.delay = .01
-    for moment in rng.uniform(0, .4, 5):
+    server.delay = .02
+    for moment in rng.uniform(.02, .25, 10):
         run = child(server, tmp_path/"killed", n)
         time.sleep(moment)
         run.kill(); run.communicate()
+        assert run.returncode == -signal.SIGKILL # it was still at work
     server.delay = 0
-    before = len(pictures(tmp_path/"killed"))
+    before, known = len(pictures(tmp_path/"killed")), len(rows(tmp_path/"killed"))
+    assert 0 < known < n and before - known <= 10*8 # what was in flight when the axe fell
     server.seen.clear()
     assert child(server, tmp_path/"killed", n).wait() == 0
-    assert pictures(tmp_path/"killed") == pictures(tmp_path/"whole")
-    assert len(server.seen) <= n - before + 5*2 + 1
+    assert pictures(tmp_path/"killed") == pictures(tmp_path/"whole") and len(pictures(tmp_path/"whole")) == n
+    assert rows(tmp_path/"killed") == rows(tmp_path/"whole")
+    assert len(server.seen) == n - known
 
 
 def test_ctrl_c_is_quick_and_leaves_a_resumable_state(server, tmp_path):
@@ -338,6 +360,110 @@ def test_ctrl_c_is_quick_and_leaves_a_resumable_state(server, tmp_path):
     assert b"KeyboardInterrupt" in run.communicate(timeout=20)[1] and run.returncode != 0
     server.delay = 0
     assert child(server, tmp_path, 40).wait() == 0 and len(pictures(tmp_path)) == 40
+
+
+class Counting(Handler):
+    "Counts how many requests are being answered at the same time, for each name by which the server was called."
+    def do_GET(self):
+        host = self.path.split("/")[1]
+        with self.server.lock:
+            self.server.now[host] = self.server.now.get(host, 0) + 1
+            self.server.most[host] = max(self.server.most.get(host, 0), self.server.now[host])
+            self.server.at.append(time.monotonic())
+        time.sleep(self.server.delay)
+        with self.server.lock: self.server.now[host] -= 1
+        self.answer(jpeg(len(self.server.at) % 7))
+
+
+@pytest.fixture
+def counting(server):
+    server.RequestHandlerClass, server.now, server.most, server.at, server.delay = Counting, {}, {}, [], .03
+    return server
+
+
+def many_hosts(counting, n, hosts="abc"):
+    items = pd.DataFrame(dict(item=range(n*len(hosts)), image_url=[f"https://{h}.invalid/{k}.jpg" for h in hosts for k in range(n)]))
+    return items, {f"{h}.invalid": f"{counting.url}/{h}" for h in hosts}
+
+
+def test_a_host_is_never_asked_more_at_once_than_allowed(counting, tmp_path):
+    items, mirror = many_hosts(counting, 30)
+    table = download_images(items, tmp_path, mirror=mirror, workers=12, per_host=3)
+    assert set(table.status) == {"ok"} and counting.most == {"a": 3, "b": 3, "c": 3} # all hosts are kept busy, none beyond its bound
+    assert download_images(items, tmp_path/"one", mirror=mirror, workers=12, per_host=1).status.eq("ok").all()
+
+
+def test_requests_a_second(counting, tmp_path):
+    items, mirror = many_hosts(counting, 12, "a")
+    download_images(items, tmp_path, mirror=mirror, per_second=20)
+    assert len(counting.at) == 12 and max(counting.at) - min(counting.at) > 11/20 - .1
+
+
+def test_waiting_for_a_turn_does_not_use_up_the_time_of_a_picture(counting, tmp_path):
+    items, mirror = many_hosts(counting, 12, "a")
+    assert set(download_images(items, tmp_path, mirror=mirror, per_second=8, max_seconds=.6).status) == {"ok"}
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, None])
+def test_every_job_is_done_once_whatever_the_lanes(width):
+    jobs = list(range(500))
+    done = [job for job, _ in _parallel(lambda job: job, jobs, 8, threading.Event(), lambda job: job % 3 and job % 7, width)]
+    assert sorted(done) == jobs
+
+
+def test_threads_go_home_when_the_caller_stops_early():
+    before = threading.active_count()
+    found = _parallel(lambda job: job, iter(range(10**9)), 4, threading.Event(), lambda job: 0, 2)
+    next(found); found.close()
+    for _ in range(200):
+        if threading.active_count() <= before: break
+        time.sleep(.02)
+    assert threading.active_count() <= before
+
+
+AMAZON = "https://m.media-amazon.com/images/I/"
+
+
+@pytest.mark.parametrize("asked, got", [
+    ("71abc+D-EFL._AC_UL1500_.jpg", "71abc+D-EFL._AC_SL320_.jpg"), ("51j21TNPYfL._AC_.jpg", "51j21TNPYfL._AC_SL320_.jpg"),
+    ("71K9hbS-LCL._SL1500_.jpg", "71K9hbS-LCL._SL320_.jpg"), ("417Gq%2BGW-zL.jpg", "417Gq%2BGW-zL._SL320_.jpg"), ("61x._AC_UX679_.png", "61x._AC_SL320_.png"),
+    ("61x._AC_UY1000_.jpg?a=1", "61x._AC_SL320_.jpg?a=1")] + [(same, same) for same in (
+    "51r._AC_US40_.jpg", "61x._SL320_.jpg", "41h._SR80,60_.jpg", "31h._SX38_SY50_CR0,0,38,50_.jpg", "01RmK+J4pJL._AC_.gif", "B1i._CLa%7C500_AC_UL1500_.png", "x/y._SL1500_.jpg", "")])
+def test_renditions_of_amazon(asked, got):
+    for host in ("m.media-amazon.com", "images-na.ssl-images-amazon.com", "images-amazon.com", "ecx.images-amazon.com"):
+        base = f"https://{host}/images/I/"
+        assert rendition(base + asked, 320) == base + got and rendition(base + asked, None) == base + asked
+    for host in ("example.org", "media-amazon.com.example.org", "notmedia-amazon.com", "[bad"):
+        assert rendition(f"https://{host}/images/I/{asked}", 320) == f"https://{host}/images/I/{asked}"
+
+
+class Sizes(Handler):
+    def do_GET(self):
+        with self.server.lock: self.server.seen[self.path] = self.server.seen.get(self.path, 0) + 1
+        small = "_SL40_" in self.path
+        if small and "old" in self.path: return self.answer(b"", 404)
+        if small and "away" in self.path: return self.answer(b"", 500)
+        self.answer(jpeg(side=40 if small else 64))
+
+
+def test_small_renditions_and_the_way_back(server, tmp_path):
+    server.RequestHandlerClass = Sizes
+    items = pd.DataFrame(dict(item=["new", "old", "away"], image_url=[f"{AMAZON}{n}._AC_UL1500_.jpg" for n in ("new", "old", "away")]))
+    options = QUICK | dict(mirror={"m.media-amazon.com": server.url}, retries=0)
+    table = download_images(items, tmp_path, side=40, **options)
+    assert list(table.status) == ["ok", "ok", "http 500"] and list(table.width) == [40, 64, 0] and list(table.url) == list(items.image_url)
+    server.seen.clear()
+    download_images(items, tmp_path, side=40, **options)
+    assert set(server.seen) == {"/images/I/away._AC_SL40_.jpg"}
+    server.seen.clear()
+    full = download_images(items, tmp_path, **options)
+    assert list(full.width) == [64]*3 and all("_UL1500_" in path for path in server.seen)
+    assert list(download_images(items, tmp_path, side=40, **options).width[:2]) == [40, 64]
+
+
+def test_equal_pictures_are_stored_once(server, tmp_path):
+    table = get(server, ["ok-1", "ok-2", "away", "ok-7"], tmp_path)
+    assert len(pictures(tmp_path)) == 3 and table.path[2] == table.path[3]
 
 
 def test_bug_in_a_worker_is_not_swallowed(server, tmp_path, monkeypatch):
@@ -381,6 +507,38 @@ def test_modes_become_rgb(tmp_path):
     assert near(reopened(Image.fromarray(np.full((4, 8), .5, "float32")), "TIFF"), (128, 128, 128))
     frames = [Image.new("RGB", (8, 4), c) for c in ("red", "blue")]
     assert near(reopened(frames[0], "GIF", save_all=True, append_images=frames[1:]), (255, 0, 0))
+
+
+def test_inverted_cmyk_of_adobe(tmp_path):
+    "Photoshop writes CMYK upside down and says so in a marker: Pillow's own reading, channel by channel, is the independent witness."
+    ink = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 200, 100, 30)])
+    ink.save(tmp_path/"ink.jpg", quality=100)
+    data = (tmp_path/"ink.jpg").read_bytes()
+    assert b"Adobe" in data # Pillow marks it, hence stores it inverted
+    r, g, b = open_image(tmp_path/"ink.jpg").getpixel((8, 8))
+    c, m, y, k = 0, 200, 100, 30
+    expected = [(255 - v)*(255 - k)/255 for v in (c, m, y)]
+    assert np.allclose((r, g, b), expected, atol=4)
+
+
+def test_first_frame_of_the_animated(tmp_path):
+    frames = [Image.new("RGB", (24, 16), c) for c in ("red", "blue", "green")]
+    for kind in ("GIF", "WEBP", "PNG"):
+        path = tmp_path/f"moving.{kind.lower()}"
+        frames[0].save(path, kind, save_all=True, append_images=frames[1:], **(dict(lossless=True) if kind == "WEBP" else {}))
+        assert getattr(Image.open(path), "n_frames", 1) == 3
+        assert open_image(path).getpixel((3, 3)) == (255, 0, 0) and check_bytes(path.read_bytes())[1:] == (24, 16)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_exif_turn(tmp_path, turn):
+    "A corner that is marked ends up where the standard says: orientation 6, 'right top', is a clockwise quarter turn away."
+    upright = np.zeros((12, 20), "uint8"); upright[:6, :10] = 255 # white at the top left
+    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+            6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a, 2).T, 8: lambda a: np.rot90(a, -1)}[turn]
+    exif = Image.Exif(); exif[0x112] = turn
+    Image.fromarray(np.ascontiguousarray(undo(upright))).save(tmp_path/"t.png", exif=exif)
+    assert np.array_equal(np.asarray(open_image(tmp_path/"t.png"))[..., 0], upright)
 
 
 def test_exif_rotation_and_damaged_exif(tmp_path):
