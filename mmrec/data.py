@@ -73,14 +73,27 @@ def _texts(cells, lines, table, log, lists=False):
         log.add(table, remark, [l for l, r in zip(lines, remarks) if r == remark], "mended")
     return list(texts)
 
-def drop_rows(frame, bad, rule, log, table="reviews"):
+def drop_rows(
+    frame,          # table with the column line
+    bad,            # which rows break the rule [n]
+    rule,           # its name
+    log,            # `CleaningLog`
+    table="reviews",# name of the table, for the log
+):                  # the other rows
     "Remove rows and log them."
     bad = np.asarray(bad, dtype=bool)
     log.add(table, rule, frame.line[bad].tolist(), "removed")
     return frame[~bad]
 
 # %% ../nbs/07_data.ipynb #7ad118ee
-def review_table(lines, records, mapping, columns, log, in_table):
+def review_table(
+    lines,    # line number of each record
+    records,  # list of dictionaries
+    mapping,  # field to column
+    columns,  # columns that exist
+    log,      # `CleaningLog`
+    in_table, # whether the file is a table, where every cell is text
+):            # (table: line, user, item, key, title, text, time, verified, helpful; how times were read)
     "The reviews with raw ratings and typed columns, one row a record, and how the times were read."
     pick = lambda what: cells_of(records, mapping.get(what), columns)
     string = lambda cells: pd.Series(cells, dtype="str")
@@ -99,7 +112,12 @@ def review_table(lines, records, mapping, columns, log, in_table):
     return frame, read_as
 
 # %% ../nbs/07_data.ipynb #2d6c3a0f
-def clean_reviews(frame, scale, has_text, log):
+def clean_reviews(
+    frame,    # table of `review_table`
+    scale,    # `RatingScale`
+    has_text, # whether a review without text is to be removed
+    log,      # `CleaningLog`
+):            # table: line, user, item, rating, label, title, text, time, verified, helpful
     "Remove the reviews that break a rule; give the others their class."
     frame = drop_rows(frame, frame.item == "", "no item", log)
     frame = drop_rows(frame, frame.key.isna(), "no rating", log)
@@ -138,7 +156,12 @@ def _item_records(source, mapping, needed, head, log):
     return found, seen
 
 # %% ../nbs/07_data.ipynb #1b586dab
-def item_table(found, mapping, columns, log):
+def item_table(
+    found,   # dict from item to (line number, record)
+    mapping, # field to column
+    columns, # columns that exist
+    log,     # `CleaningLog`
+):           # table: item, title, text, store, price, image
     "Typed columns of items; `image` is still the address or path as the file has it."
     lines, records = [l for l, _ in found.values()], [r for _, r in found.values()]
     pick = lambda what: cells_of(records, mapping.get(what), columns)
@@ -171,15 +194,21 @@ def find_images(
     return found
 
 # %% ../nbs/07_data.ipynb #84e755d8
-def place_images(frame, folder, images, log):
+def place_images(
+    frame,  # items with the column image: an address, a path, or ''
+    folder, # folder to which paths are relative
+    images, # folder of pictures named after the items, or a template, or None
+    log,    # `CleaningLog`
+):          # items with image_url and image_path in place of image
     "Split the column `image` into `image_url` and `image_path`."
-    raw = frame.image.where(~frame.image.str.startswith("//"), "https:" + frame.image)
-    url = raw.where(raw.str.match(r"https?://", case=False), "")
+    raw = ["https:" + r if r.startswith("//") else r for r in frame.image.tolist()]
+    url = [r if r[:8].lower().startswith(("http://", "https://")) else "" for r in raw]
     base = Path(images) if images and "{item}" not in str(images) else folder
     path = [str(base/r) if r and not u and os.path.isfile(base/r) else "" for r, u in zip(raw, url)]
     if images and not any(path): path = find_images(frame.item.tolist(), images)
-    log.add("items", "picture file not found", [i for i, r, u, p in zip(frame.item, raw, url, path) if r and not u and not p], "kept")
-    return frame.drop(columns="image").assign(image_url=url.astype("str"), image_path=pd.Series(path, index=frame.index, dtype="str"))
+    log.add("items", "picture file not found", [i for i, r, u, p in zip(frame.item.tolist(), raw, url, path) if r and not u and not p], "kept")
+    as_text = lambda values: pd.Series(values, index=frame.index, dtype="str")
+    return frame.drop(columns="image").assign(image_url=as_text(url), image_path=as_text(path))
 
 # %% ../nbs/07_data.ipynb #13a7631d
 @dataclass
@@ -256,7 +285,11 @@ def _load_reviews(path, format, columns, scale, sample, how, seed, keep_empty_te
     return frame, records, dict(source=source, format=format, mapping=mapping, seen=seen, scale=chosen)
 
 # %% ../nbs/07_data.ipynb #e72749b9
-def infer_scale(keys, path, guessed):
+def infer_scale(
+    keys,    # ratings as `rating_key` gives them
+    path,    # the file, for messages
+    guessed, # list to which the guess is added
+):           # `RatingScale`
     "The scale that the ratings suggest, with a note of it."
     try: scale = RatingScale.infer(keys)
     except MmrecError as e: raise MmrecError(e.what, where=path, fix=e.fix) from e
@@ -267,7 +300,14 @@ def infer_scale(keys, path, guessed):
     return scale
 
 # %% ../nbs/07_data.ipynb #fc3fabb9
-def check_left(frame, read, given, scale, log, path):
+def check_left(
+    frame, # what is left of the reviews
+    read,  # how many were read
+    given, # the scale that the caller named, or None
+    scale, # the scale used
+    log,   # `CleaningLog`
+    path,  # the file, for messages
+):
     "Refuse to go on with nothing, or when a scale that nobody named removes most ratings."
     table = log.table()
     outside = int(table.rows[table.rule.str.startswith("rating") & (table.action == "removed")].sum())
@@ -308,7 +348,10 @@ def _load_items(paths, format, columns, key, needed, head, log, guessed):
     return table, seen
 
 # %% ../nbs/07_data.ipynb #ab0d7850
-def merge_items(first, second):
+def merge_items(
+    first,  # table of `item_table`
+    second, # the same of another file
+):          # both as one, a row an item
     "Two item tables as one: the first word counts, new text is added."
     both = pd.concat([first, second]).groupby("item", sort=False)
     join = lambda texts: sentences(dict.fromkeys(texts))
@@ -343,13 +386,20 @@ def _items_from_reviews(records, read, columns, needed, guessed):
     return item_table(found, mapping, source.columns, CleaningLog())
 
 # %% ../nbs/07_data.ipynb #f257848b
-def join_tables(reviews, items, head, log):
-    "Reviews and items that fit each other, the items in the order in which the reviews name them."
-    if head: reviews = drop_rows(reviews, ~reviews.item.isin(items.item), "item not in the head of the items file", log).reset_index(drop=True)
+def join_tables(
+    reviews, # cleaned reviews
+    items,   # items of any of them
+    head,    # number of rows when only the heads of both files are looked at, else None
+    log,     # `CleaningLog`
+):           # (reviews, items in the order in which the reviews name them)
+    "Reviews and items that fit each other."
+    listed = set(items.item.tolist())
+    known = np.fromiter(map(listed.__contains__, reviews.item.tolist()), bool, len(reviews))
+    if head: reviews, known = drop_rows(reviews, ~known, "item not in the head of the items file", log).reset_index(drop=True), known[known]
     used = pd.Series(reviews.item.unique(), dtype="str")
     joined = items.set_index("item").reindex(used).rename_axis("item").reset_index()
     words = ["title", "text", "store", "image"]
-    log.add("reviews", "item without metadata", reviews.line[~reviews.item.isin(items.item)].tolist(), "kept")
+    log.add("reviews", "item without metadata", reviews.line[~known].tolist(), "kept")
     return reviews, joined.assign(**{c: joined[c].fillna("").astype("str") for c in words})
 
 # %% ../nbs/07_data.ipynb #6a195b95
@@ -381,14 +431,22 @@ def load_dataset(
     return Dataset(name or data_name(reviews), table, found, read["scale"], log.table(), facts, is_made_up(reviews.parent))
 
 # %% ../nbs/07_data.ipynb #6fa54d7f
-def data_name(path): return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name)
+def data_name(
+    path, # a file
+):        # its name without what says how it is packed
+    "Name of a data set, after its file."
+    return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name)
 
-def file_facts(path):
+def file_facts(
+    path, # a file
+):        # dict: name, bytes, sha256
     "Name, size and, up to 100 MB, the SHA-256 of a file."
     size = Path(path).stat().st_size
     return dict(name=Path(path).name, bytes=size, sha256=file_sha256(path) if size <= 100_000_000 else None)
 
-def is_made_up(folder):
+def is_made_up(
+    folder, # folder of a data file
+):          # bool
     "Whether the folder's shop.json says that its records were generated."
     return (folder/"shop.json").exists() and bool(read_json(folder/"shop.json").get("made_up"))
 

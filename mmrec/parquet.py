@@ -7,8 +7,7 @@ __all__ = ['GROUP', 'REVIEW_COLUMNS', 'ITEM_COLUMNS', 'KEY_COLUMNS', 'EVENT_COLU
            'convert', 'is_converted', 'converted_keys', 'load_converted', 'same_dataset']
 
 # %% ../nbs/08_parquet.ipynb #b59bde80
-import contextlib, functools, re
-from dataclasses import replace
+import contextlib, functools, itertools
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -212,7 +211,7 @@ def _write_items(buckets, path, total, events):
     "Merge, sort and write the items; rows that no file lists stay empty."
     empty, start = dict(line=-1, row=-1, item="", title="", text="", store="", price=np.nan, image=""), 0
     with _writer(path, ITEM_COLUMNS) as out:
-        for frame in [*buckets, None]:
+        for frame in itertools.chain(buckets, [None]):
             last = (frame is None and total) or (int(frame.item_row.min())//(4*GROUP) + 1)*4*GROUP
             wanted = pd.RangeIndex(start, min(last, total))
             table = _one_each(frame, events).reindex(wanted) if frame is not None else pd.DataFrame(index=wanted, columns=list(ITEM_COLUMNS))
@@ -302,35 +301,35 @@ def _chosen_rows(folder, facts, sample, how, seed):
     return keys.row[keys.line.isin(choose_lines(keys, how, sample, seed))].to_numpy()
 
 # %% ../nbs/08_parquet.ipynb #8fee1eee
-def _take(path, rows, columns):
-    "Certain rows of a Parquet file, by their number from 0, rising."
+def _take(path, wanted, columns, sorted_first=False):
+    "Rows of a Parquet file for which `wanted` (a function of a row group's first columns or positions) is true."
     import pyarrow as pa, pyarrow.parquet as pq
     file, parts, start = pq.ParquetFile(path, memory_map=True), [], 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
-        here = rows[np.searchsorted(rows, start):np.searchsorted(rows, stop)] - start
+        here = wanted(file, group, start, stop)
         if len(here): parts.append(file.read_row_group(group, columns=columns).take(pa.array(here)))
+        if sorted_first and len(here) < stop - start: break
         start = stop
     return pa.concat_tables(parts) if parts else file.schema_arrow.empty_table().select(columns)
 
 # %% ../nbs/08_parquet.ipynb #92bec42f
-def _wanted_reviews(folder, chosen, total):
-    "The chosen reviews in the order of the file."
-    import pyarrow.parquet as pq
+def _wanted_reviews(folder, chosen, total, first):
+    "The chosen reviews in the order of the file, and which places were chosen; `first`: they are the first of the table."
     wanted = np.zeros(total + 1, dtype=bool)
     wanted[chosen] = True
-    rows = pq.read_table(folder/"reviews.parquet", columns=["row"])["row"].to_numpy()
-    return typed(_take(folder/"reviews.parquet", np.flatnonzero(wanted[rows]), list(REVIEW_COLUMNS))).sort_values("line", ignore_index=True), wanted
+    pick = lambda file, group, start, stop: np.flatnonzero(wanted[file.read_row_group(group, columns=["row"])["row"].to_numpy()])
+    return typed(_take(folder/"reviews.parquet", pick, list(REVIEW_COLUMNS), first)).sort_values("line", ignore_index=True), wanted
 
 # %% ../nbs/08_parquet.ipynb #0e8244b9
 def _replayed(folder, wanted, item_rows, head, log):
     "Write into `log` what cleaning did to the chosen rows and their items."
     import pyarrow.parquet as pq
-    events = pq.read_table(folder/"events.parquet").to_pandas()
+    events = pq.read_table(folder/"events.parquet", read_dictionary=["table", "rule", "action"]).to_pandas()
     of_items = (events.table == "items").to_numpy()
     row = events.row.to_numpy()
     keep = np.where(of_items, np.isin(row, item_rows) | (row < 0), wanted[np.where(of_items, 0, row)])
-    for (table, rule, action), some in events[keep].sort_values("line", kind="stable").groupby(["table", "rule", "action"], sort=False):
+    for (table, rule, action), some in events[keep].sort_values("line", kind="stable").groupby(["table", "rule", "action"], sort=False, observed=True):
         log.add(table, rule, some.line.tolist(), action)
 
 # %% ../nbs/08_parquet.ipynb #9fbb65c0
@@ -346,9 +345,10 @@ def load_converted(
     folder, log = Path(folder), CleaningLog()
     facts = read_json(folder/"dataset.json")
     if sample is not None and sample < 1: raise MmrecError(f"a sample of {sample} rows is no sample", fix="draw one row or more, or None for all")
-    reviews, wanted = _wanted_reviews(folder, _chosen_rows(folder, facts, sample, how, seed), facts["read"]["reviews"])
+    reviews, wanted = _wanted_reviews(folder, _chosen_rows(folder, facts, sample, how, seed), facts["read"]["reviews"], how == "uniform" and seed == facts["seed"])
     item_rows = np.unique(reviews.item_row)
-    items = typed(_take(folder/"items.parquet", item_rows, list(ITEM_COLUMNS)))
+    pick = lambda file, group, start, stop: item_rows[np.searchsorted(item_rows, start):np.searchsorted(item_rows, stop)] - start
+    items = typed(_take(folder/"items.parquet", pick, list(ITEM_COLUMNS)))
     head = sample if how == "head" and facts["listed"] else None
     items = items[(items.line >= 0) & ((items.row <= head) if head else True)]
     _replayed(folder, wanted, item_rows, head, log)
