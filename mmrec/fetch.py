@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'HOSTS', 'PARTS', 'TERMS', 'retry_after', 'network_cause', 'FetchError', 'FetchClient', 'Partial',
-           'check_file', 'file_lock', 'read_manifest', 'fetch_file', 'resolve_category', 'addresses', 'fetch_dataset']
+           'check_file', 'file_lock', 'read_manifest', 'fetch_file', 'category_names', 'resolve_category', 'addresses',
+           'fetch_dataset']
 
 # %% ../nbs/02_fetch.ipynb #4fe8d7f5
 import contextlib, errno, gzip, hashlib, io, itertools, os, random, re, shlex, shutil, time, zlib
@@ -541,6 +542,14 @@ CATEGORIES = { # by year, the names that the files have
     2023: sorted(_BOTH + _ONLY_2023),
     2018: sorted(_BOTH + ["AMAZON_FASHION", "Luxury_Beauty", "Prime_Pantry"], key=str.lower)}
 
+# %% ../nbs/02_fetch.ipynb #7bf4fedb
+def category_names(
+    year=2023, # 2023 or 2018
+):             # list of names
+    "The names of all categories of a year, as the files have them."
+    if year not in CATEGORIES: raise MmrecError(f"no data set of the year {year}", fix=f"choose {' or '.join(map(str, CATEGORIES))}")
+    return CATEGORIES[year]
+
 # %% ../nbs/02_fetch.ipynb #88f42557
 HOSTS = { # by year, base addresses in the order in which they are asked, and what the names of their files end with
     2023: [("https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/", ".gz"), ("https://datarepo.eng.ucsd.edu/mcauley_group/data/amazon_2023/", ".gz"),
@@ -565,8 +574,7 @@ def resolve_category(
     year=2023, # 2023 or 2018
 ):             # as the files have it, e.g. 'Amazon_Fashion'
     "A category's exact name; an `MmrecError` suggests the nearest ones."
-    if year not in CATEGORIES: raise MmrecError(f"no data set of the year {year}", fix=f"choose {' or '.join(map(str, CATEGORIES))}")
-    known, wish = {_plain_name(c): c for c in CATEGORIES[year]}, _plain_name(name)
+    known, wish = {_plain_name(c): c for c in category_names(year)}, _plain_name(name)
     if wish in known: return known[wish]
     near = [k for k in known if wish and wish in k] or get_close_matches(wish, known, n=3, cutoff=.5)
     hint = f"did you mean {' or '.join(known[k] for k in near[:3])}? " if near else ""

@@ -175,6 +175,14 @@ def test_resume_asks_for_exactly_the_missing_bytes(path):
     assert all("the line broke" in line and "kB kept" in line or "MB kept" in line for line in client.said) and len(client.slept) == 2
 
 
+@pytest.mark.parametrize("answer", ["elsewhere", "othersize", "status:416"])
+def test_an_answer_that_does_not_fit_means_starting_over(path, answer):
+    with Host("drop:.5", answer, "ok") as host:
+        client = Quick(); client.fetch(host.url, path, KEYS)
+        assert host.ranges == [None, f"bytes={len(PACKED)//2}-", None] and path.read_bytes() == PACKED
+    assert "another piece than it was asked for" in client.said[1]
+
+
 def test_a_slow_drip_counts_as_a_stall(path):
     with Host("drip", "ok") as host:
         client = Quick(min_speed=5000); client.fetch(host.url, path, KEYS)
@@ -218,7 +226,7 @@ def test_all_bytes_there_but_not_renamed_asks_nothing(path):
         assert host.ranges == [f"bytes={len(PACKED)}-"] and path.read_bytes() == PACKED
         part.begin(size=len(PACKED), mark='"v1"', sha256="", etag='"v1"'); part.data.write_bytes(PACKED + b"x") # too much: start over
         Quick().fetch(host.url, path, KEYS)
-        assert host.ranges[-1] is None and path.read_bytes() == PACKED
+        assert host.ranges[1:] == [None] and path.read_bytes() == PACKED
 
 
 # ---- faults for which the host is left
@@ -259,6 +267,7 @@ def test_pauses_double_with_chance_and_end_at_a_minute(path):
         with pytest.raises(FetchError): client.fetch(host.url, path, KEYS)
     assert len(client.slept) == 9
     for i, wait in enumerate(client.slept): assert min(60, 2**i)*.5 <= wait <= min(60, 2**i)
+    assert len({wait/min(60, 2**i) for i, wait in enumerate(client.slept)}) > 5 # no two classmates come back in step
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid/a.jsonl.gz", "http://127.0.0.1:9/a.jsonl.gz"])
