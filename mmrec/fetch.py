@@ -84,7 +84,7 @@ def _get(self:FetchClient, url, headers):
     try:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise FetchError(f"not an address of the web: {url[:80]!r}")
         return self.session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=self.timeout)
-    except requests.exceptions.SSLError as e: raise FetchError(_words(e)) from e
+    except requests.exceptions.SSLError as e: raise FetchError(_words(e), tries=0 if "CERTIFICATE" in str(e) else 1) from e
     except requests.ReadTimeout as e: raise FetchError(f"no answer in {self.timeout[1]:g} s", tries=self.retries) from e
     except requests.ConnectTimeout as e: raise FetchError(f"no connection in {self.timeout[0]:g} s", tries=1) from e
     except requests.ConnectionError as e:
@@ -526,7 +526,7 @@ def fetch_file(
     client, folder, manifest = client or FetchClient(), Path(folder), read_manifest(folder)
     known = [folder/name for name in _names(urls) if _unchanged(folder/name, manifest)]
     if known and not verify: return known[0]
-    with file_lock(folder/f".{_name(urls[0])}.lock", client.say):
+    with file_lock(folder/f".{_name(urls[0]).removesuffix('.gz')}.lock", client.say):
         return _at_hand(urls, folder, keys, verify, client.say) or _bring(urls, folder, keys, client, otherwise)
 
 # %% ../nbs/02_fetch.ipynb #e88d30ab

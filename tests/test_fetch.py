@@ -3,13 +3,14 @@ import errno, gzip, hashlib, json, os, re, signal, socket, struct, subprocess, s
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-import pytest
+import pytest, requests
 from mmrec import fetch
 from mmrec.core import MmrecError, file_sha256
 from mmrec.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
                          file_lock, read_manifest, resolve_category)
 
 KEYS = ("rating", "user_id", "parent_asin")
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" # all hosts here are on this machine
 
 
 def records(n=3000, **more):
@@ -275,6 +276,14 @@ def test_an_unreachable_host_gets_one_second_chance(path, url):
     client = Quick()
     with pytest.raises(FetchError): client.fetch(url, path, KEYS)
     assert len(client.slept) == 1
+
+
+@pytest.mark.parametrize("words, tries", [("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", 0), ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF", 1)])
+def test_a_wrong_certificate_is_not_asked_twice(path, monkeypatch, words, tries):
+    def fail(*args, **kwargs): raise requests.exceptions.SSLError(words)
+    client = Quick(); monkeypatch.setattr(client.session, "get", fail)
+    with pytest.raises(FetchError, match=words[6:20]): client.fetch("https://host/a.jsonl.gz", path, KEYS)
+    assert len(client.slept) == tries
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hosts", "ftp://host/a.jsonl.gz", "a.jsonl.gz", "http://[::1/a"])
