@@ -96,8 +96,9 @@ def _facts(data, time):
     words = r.text[r.text != ""].str.split().str.len()
     span = f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}" if time.notna().any() else "not known"
     quantiles = "{:.0f} (half of the texts), {:.0f} (one in ten has more), {:.0f} (longest)".format(words.median(), words.quantile(.9), words.max()) if len(words) else "no text"
+    guessed = {"guessed": "; ".join(data.source["guessed"])} if data.source.get("guessed") else {}
     return pd.Series({"format": data.source.get("format", ""), "rating scale": f"{data.scale.spec} ({data.scale.n} classes)", "time": span, "words a review": quantiles,
-        "items with a picture": f"{pictured.mean():.1%} of {len(i):,}; {of_reviews:.1%} of the reviews are about one of them" if len(i) else "no items"})
+        "items with a picture": f"{pictured.mean():.1%} of {len(i):,}; {of_reviews:.1%} of the reviews are about one of them" if len(i) else "no items"} | guessed)
 
 # %% ../nbs/09_card.ipynb #2cf44e90
 @patch
@@ -146,7 +147,7 @@ def plot_card(
     bars = stars.bar(share.index.astype(str), share, color=[PALETTE[1] if v == share.max() else PALETTE[0] for v in share])
     if len(share) <= 6: stars.bar_label(bars, [f"{v:.0%}" for v in share])
     stars.set(title="ratings", ylabel="share", ylim=(0, 1.1*share.max()))
-    if len(card.words): words.hist(card.words, bins=np.geomspace(1, max(2, card.words.max()), 25), color=PALETTE[0]); words.set_xscale("log")
+    if len(card.words): words.hist(card.words, bins=np.unique(np.geomspace(1, card.words.max() + 1, 25).round()) - .5, color=PALETTE[0]); words.set_xscale("log")
     words.set(title="words of a review", xlabel="words", ylabel="reviews")
     years.bar(card.years.index, card.years, color=PALETTE[0])
     years.set(title="time", xlabel="year", ylabel="reviews")

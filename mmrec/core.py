@@ -82,10 +82,10 @@ def atomic_folder(
     with os_errors(path):
         shutil.rmtree(making, ignore_errors=True) # a killed run may have left it
         making.mkdir(parents=True)
-        try:
-            yield making
-            os.replace(making, path)
-        except BaseException: shutil.rmtree(making, ignore_errors=True); raise
+    try:
+        yield making
+        os.replace(making, path)
+    except BaseException: shutil.rmtree(making, ignore_errors=True); raise
 
 # %% ../nbs/00_core.ipynb #29fda3ff
 def _plain(x):

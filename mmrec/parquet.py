@@ -18,7 +18,7 @@ from .reading import batches_of, sniff
 from .fields import FORMATS, as_id, cells_of, choose_columns
 from .sampling import check_mapped, check_way, choose_lines, draw_rows, key_batch, priorities
 from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats, file_facts, infer_scale, is_made_up, item_columns_in, item_mapping,
-                        item_table, join_tables, load_dataset, merge_items, parse_rows, place_images, review_table)
+                        item_table, join_tables, merge_items, parse_rows, place_images, review_table)
 
 # %% ../nbs/08_parquet.ipynb #fa104c7e
 GROUP = 8192 # rows of a row group
@@ -207,15 +207,15 @@ def _item_batch(batch, place, source, mapping, log):
     return frame.assign(item=[items[i] for i in named], line=lines, row=np.searchsorted(batch.lines, lines) + place + 1)
 
 # %% ../nbs/08_parquet.ipynb #abda27e2
-def _write_items(buckets, path, total, events):
+def _write_items(buckets, path, names, events):
     "Merge, sort and write the items; rows that no file lists stay empty."
-    empty, start = dict(line=-1, row=-1, item="", title="", text="", store="", price=np.nan, image=""), 0
+    empty, start, total = dict(line=-1, row=-1, title="", text="", store="", image=""), 0, len(names)
     with _writer(path, ITEM_COLUMNS) as out:
         for frame in itertools.chain(buckets, [None]):
             last = (frame is None and total) or (int(frame.item_row.min())//(4*GROUP) + 1)*4*GROUP
             wanted = pd.RangeIndex(start, min(last, total))
             table = _one_each(frame, events).reindex(wanted) if frame is not None else pd.DataFrame(index=wanted, columns=list(ITEM_COLUMNS))
-            table = table.fillna({k: v for k, v in empty.items() if k != "price"}).assign(item_row=wanted).astype(dict(line="int64", row="int64", price="float64"))
+            table = table.fillna(empty).assign(item_row=wanted, item=names[start:wanted.stop]).astype(dict(line="int64", row="int64", price="float64"))
             if len(table): out.write_table(_arrow(table, ITEM_COLUMNS), row_group_size=GROUP)
             start = wanted.stop
 
@@ -263,7 +263,7 @@ def _convert(making, plan, paths, item_columns, seed, name, key):
     item_rows = _write_reviews(buckets, making/"reviews.parquet", seed)
     check_left(item_rows, seen, None, plan.scale, log, reviews)
     buckets, more, items_seen, reviewed = _scatter_items(paths, plan, item_columns, item_rows, making)
-    _write_items(buckets, making/"items.parquet", len(item_rows), more if paths else [])
+    _write_items(buckets, making/"items.parquet", list(item_rows), more if paths else [])
     with _writer(making/"events.parquet", EVENT_COLUMNS) as out: out.write_table(_arrow(pd.concat(events + more), EVENT_COLUMNS))
     for part in ("buckets", "item-buckets"): (making/part).rmdir()
     write_json(making/"dataset.json", dict(mmrec=1, key=key, name=name or data_name(reviews), format=plan.format, scale=plan.scale.spec, seed=seed, mapping=plan.mapping,

@@ -4,20 +4,24 @@
 
 # %% auto #0
 __all__ = ['VERSIONS', 'TableChoices', 'DataChoices', 'RunConfig', 'command_line', 'Protocol', 'protocol_of', 'read_data',
-           'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions', 'fit_network',
-           'fit_all', 'reachable', 'reachable_scores', 'differences', 'save_figures', 'save_galleries', 'Bench',
-           'modality_blocks', 'note_pictures', 'read_rows', 'score_models', 'baselines', 'run_protocol',
+           'describe', 'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions',
+           'fit_network', 'fit_all', 'reachable', 'reachable_scores', 'differences', 'save_figures', 'save_galleries',
+           'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'score_models', 'baselines', 'run_protocol',
            'prediction_table', 'run', 'write_run']
 
 # %% ../nbs/17_pipeline.ipynb #5072cde8
-import contextlib, importlib.metadata, os, platform, shlex, shutil, time
+import contextlib, importlib.metadata, platform, shlex, time
 from dataclasses import dataclass, field, fields, asdict
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import MmrecError, StageMeter, atomic_path, content_key, os_errors, progress, seed_everything, write_json
+from .core import MmrecError, StageMeter, atomic_folder, atomic_path, content_key, os_errors, seed_everything, write_json
 from .shop import HOST, ShopServer, make_shop
+from .reading import sniff
+from .sampling import read_keys
 from .data import load_dataset
+from .parquet import converted_keys, is_converted, load_converted
+from .card import data_card
 from .images import attach_images, check_images, download_images, status_counts
 from .text import encode, text_encoder
 from .vision import image_encoder
@@ -49,6 +53,7 @@ class DataChoices(TableChoices):
     images: str = _choice(None, "folder of pictures named after the items, or a template such as posters/{item}.jpg; none: download from the items' URLs")
     name: str = _choice(None, "name of the data in the report")
     sample: int = _choice(25_000, "reviews to draw; 0 for all")
+    draw: str = _choice("uniform", "how the honest protocol draws them: uniform, stars, balanced, users (whole), 5-core, 12-months, head, all")
     n_images: int = _choice(2_000, "products whose picture is asked for; 0 for all")
     download: bool = _choice(True, "download pictures that are not on disk")
     pictured_only: bool = _choice(False, "use only the reviews of products whose picture was asked for")
@@ -93,7 +98,7 @@ def command_line(
 @dataclass(frozen=True)
 class Protocol:
     "How rows are drawn, split and filled."
-    how: str            # 'uniform' or 'head': which lines are drawn
+    how: str            # how rows are drawn: 'uniform', 'head', …
     split: str          # how rows are split
     missing: str        # what becomes of a missing picture
     scale: bool         # scale each modality on the training rows
@@ -114,19 +119,31 @@ def protocol_of(
                         "and learning rate, a failed picture is a row of zeros. Shown for comparison; its scores flatter. Like the course project, it trains on all modalities together only.")
     if name != "honest": raise MmrecError(f"unknown protocol {name!r}", where="--protocols", fix="use honest, course or both")
     split = dict(product="split by product and near-duplicate title", time="split at one moment in time", random="split at random").get(config.split, config.split)
-    return Protocol("uniform", config.split, config.missing, True, config.pictured_only, config.patience, max(1, config.patience//2), True, f"A uniform sample of the reviews without copies, {split}; "
+    drawn = "A uniform sample of the reviews" if config.draw == "uniform" else f"Reviews drawn by “{config.draw}”"
+    return Protocol(config.draw, config.split, config.missing, True, config.pictured_only, config.patience, max(1, config.patience//2), True, f"{drawn}, without copies, {split}; "
                     f"a part of the training rows steers the training; a missing picture is carried by the policy “{config.missing}”. The test reviews are looked at once.")
 
 # %% ../nbs/17_pipeline.ipynb #5e65bc91
 def read_data(
     config,    # a `RunConfig`
-    how,       # 'uniform' or 'head'
+    how,       # way of drawing, see `mmrec.sampling`
     shop=None, # the built-in shop, when the run is on it
 ):             # a `Dataset`
     "Read, sample and clean the tables of a run."
-    sample = dict(sample=config.sample or None, how=how if config.sample else "all", seed=config.seed)
-    if shop is not None: return load_dataset(shop.reviews_path, shop.meta_path, name=config.name or "built-in shop", **sample)
-    return load_dataset(config.reviews, config.items, config.format, config.columns, config.item_columns, config.scale, images=config.images, name=config.name, **sample)
+    draw = dict(sample=config.sample or None, how=how, seed=config.seed)
+    if shop is not None: return load_dataset(shop.reviews_path, shop.meta_path, name=config.name or "built-in shop", **draw)
+    if is_converted(config.reviews): return load_converted(config.reviews, images=config.images, name=config.name, **draw)
+    return load_dataset(config.reviews, config.items, config.format, config.columns, config.item_columns, config.scale, images=config.images, name=config.name, **draw)
+
+# %% ../nbs/17_pipeline.ipynb #2a8b29c0
+def describe(
+    config, # a `RunConfig`
+):          # a `Card`
+    "Look at the data of a run before anything is trained."
+    data = read_data(config, config.draw)
+    if data.source["kept"]["reviews"] > .9*data.source["read"]["reviews"]: return data_card(data)
+    keys = converted_keys(config.reviews) if is_converted(config.reviews) else read_keys(sniff(config.reviews), data.source["columns"])
+    return data_card(data, keys)
 
 # %% ../nbs/17_pipeline.ipynb #6b95293e
 def find_pictures(
@@ -459,23 +476,15 @@ def prediction_table(
                       .assign(**{f"p_{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])}) for name, p in proba.items()], ignore_index=True)
 
 # %% ../nbs/17_pipeline.ipynb #53cea113
-@contextlib.contextmanager
-def _new_folder(config, name):
-    "A run folder in the making; it takes its final name when the block ends well and goes when not."
+def _run_folder(config, name):
+    "The path of a new run folder, by time and name."
     safe = "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:40] or "run"
     out = Path(config.out)
     with os_errors(out): out.mkdir(parents=True, exist_ok=True)
     stem = final = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
     number = 2
     while (out/final).exists(): final, number = f"{stem}-{number}", number + 1
-    making = out/f".{final}"
-    with os_errors(making): (making/"figures").mkdir(parents=True)
-    try:
-        yield making
-        os.replace(making, out/final)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
+    return out/final
 
 # %% ../nbs/17_pipeline.ipynb #d3ada79f
 def run(
@@ -486,7 +495,9 @@ def run(
     config, meter = config or RunConfig(), StageMeter(say)
     seed_everything(config.seed)
     for name in config.protocols: protocol_of(name, config)
-    with _new_folder(config, config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop")) as folder:
+    final = _run_folder(config, config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop"))
+    with atomic_folder(final) as folder:
+        (folder/"figures").mkdir()
         bench = Bench(config, folder, meter)
         if not config.reviews:
             with meter.stage("built-in shop"):
@@ -495,7 +506,6 @@ def run(
         kept = {name: run_protocol(bench, name) for name in config.protocols}
         write_run(bench, {n: k for n, (k, _) in kept.items()}, {n: m for n, (_, m) in kept.items()})
         write_report(folder)
-        final = folder.with_name(folder.name[1:])
     return final
 
 # %% ../nbs/17_pipeline.ipynb #36363912
