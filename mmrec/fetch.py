@@ -260,16 +260,17 @@ def _store(self:FetchClient, pieces, part, bar):
 
 # %% ../nbs/02_fetch.ipynb #41a5ea4c
 @patch
-def _once(self:FetchClient, part, bar):
+def _once(self:FetchClient, part):
     "One attempt: ask for what is missing, and store it."
     answer, digest = self._ask(part.url, part.wanted())
     with answer:
         head, pieces = ([], self._pieces(answer)) if self._continues(answer, part) else self._start(answer, part, digest)
         if part.done: return
         self._room(part)
-        bar.reset(part.about.get("size"))
-        bar.n = bar.initial = part.have
-        self._store(itertools.chain(head, pieces), part, bar)
+        with progress(desc=f"fetch {part.path.name}", total=part.about.get("size"), unit="B") as bar:
+            bar.unit_scale, bar.n = True, part.have
+            bar.initial = bar.last_print_n = bar.n # the speed is that of this attempt
+            self._store(itertools.chain(head, pieces), part, bar)
 
 # %% ../nbs/02_fetch.ipynb #2e8adf07
 @patch
@@ -282,16 +283,15 @@ def _pause(self:FetchClient, failures, error, part):
 
 # %% ../nbs/02_fetch.ipynb #7e350228
 @patch
-def _complete(self:FetchClient, part, bar):
+def _complete(self:FetchClient, part):
     "Ask until the file is whole, or until it is not worth while any more."
     best, failures = part.have, 0
     while not part.whole:
-        try: self._once(part, bar)
+        try: self._once(part)
         except FetchError as e:
             if part.have >= best + max(1, (part.about.get("size") or 1 << 26)//100): best, failures = part.have, 0
             if failures >= (self.retries if e.tries and best else e.tries): raise
             failures += 1
-            bar.clear()
             self._pause(failures, e, part)
 
 # %% ../nbs/02_fetch.ipynb #f3bd9d1c
@@ -385,9 +385,7 @@ def fetch(self:FetchClient,
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Partial(path, url)
         try:
-            with progress(desc=f"fetch {path.name}", total=part.about.get("size"), unit="B") as bar:
-                bar.unit_scale = True
-                self._complete(part, bar)
+            self._complete(part)
             found = self._checked(part, keys) | dict(url=url, etag=part.about.get("etag", ""))
         except KeyboardInterrupt: self.say(f"stopped; {_size(part.have)} of {path.name} are kept: run again to go on"); raise
         _settle(part)
