@@ -758,7 +758,7 @@ def near_pairs(
 ):               # int array [p, 2] of positions, each pair once, smaller position first
     "Find pictures that are copies of each other, without comparing all with all."
     n, views = bits.shape[:2]
-    rows, found = bits.reshape(n*views, -1), [np.zeros((0, 2), int)]
+    rows, found = bits.reshape(n*views, bits.shape[2]), [np.zeros((0, 2), int)]
     for a, b in _candidates(rows, distance):
         use = ((a % views == 0) | (b % views == 0)) & (a//views != b//views)
         a, b = a[use], b[use]
