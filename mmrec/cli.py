@@ -40,9 +40,13 @@ examples:
 EXAMPLES |= dict(fetch="""\
 examples:
   mmrec fetch amazon-fashion
-      reviews and items of 2023 into data/raw; run it again to resume
-  mmrec fetch gift-cards --year 2018 --only reviews
-  mmrec fetch --list
+      reviews and items of 2023 into data/raw (0.5 GB); run it again to resume
+  mmrec fetch gift-cards --year 2018 --only reviews5
+      the small file of 2018: users and items with five reviews or more
+  mmrec fetch amazon-fashion --verify
+      read the files that are there through again and compare their SHA-256
+  mmrec fetch --list --year 2018
+      names of all categories
 """, describe="""\
 examples:
   mmrec describe --reviews AMAZON_FASHION_5.json.gz
@@ -124,9 +128,10 @@ def _fetch_options(parser):
     parser.add_argument("category", nargs="?", help="a category in any spelling, such as amazon-fashion")
     parser.add_argument("--year", type=int, default=2023, choices=(2023, 2018), help="edition of the data (default: 2023)")
     parser.add_argument("--to", default="data/raw", metavar="FOLDER", help="where the files go (default: data/raw)")
-    parser.add_argument("--only", choices=("reviews", "reviews5", "items"), help="one of the files; reviews5 is the 5-core of 2018")
+    parser.add_argument("--only", choices=("reviews", "items", "reviews5"), help="one part in place of reviews and items; reviews5 is the small file of 2018")
+    parser.add_argument("--host", action="append", metavar="URL", help="a base address of .gz files to ask in place of the known ones, such as a mirror; may be given again")
     parser.add_argument("--verify", action="store_true", help="read files that are there through again")
-    parser.add_argument("--list", action="store_true", help="list the categories of the year")
+    parser.add_argument("--list", action="store_true", help="name all categories and stop")
 
 # %% ../nbs/18_cli.ipynb #6839bb79
 def _run(args):
@@ -157,13 +162,14 @@ def _describe(args):
 def _fetch(args):
     "mmrec fetch"
     from mmrec.core import MmrecError
-    from mmrec.fetch import CATEGORIES, fetch_dataset
-    if args["list"]: return print(*CATEGORIES[args["year"]], sep="\n")
-    if not args["category"]: raise MmrecError("no category named", where="mmrec fetch", fix="name one, such as amazon-fashion; mmrec fetch --list shows all")
+    from mmrec.fetch import FetchClient, category_names, fetch_dataset
+    if args["list"]: return print(*category_names(args["year"]), sep="\n")
+    if not args["category"]: raise MmrecError("no category named", where="mmrec fetch", fix="name one, such as amazon-fashion; mmrec fetch --list shows them all")
     parts = (args["only"],) if args["only"] else ("reviews", "items")
-    paths = fetch_dataset(args["category"], args["to"], args["year"], parts, verify=args["verify"])
+    client = FetchClient(say=lambda line: print(line, file=sys.stderr)) # paths on stdout, talk on stderr
+    paths = fetch_dataset(args["category"], args["to"], args["year"], parts, args["host"], client, args["verify"])
     print(*paths.values(), sep="\n")
-    if "reviews" in paths: print("next: mmrec describe --reviews", paths["reviews"], *(["--items", paths["items"]] if "items" in paths else []))
+    if len(paths) == 2: print(f"next: mmrec run --reviews {paths['reviews']} --items {paths['items']}")
 
 # %% ../nbs/18_cli.ipynb #aa8bf63b
 def _convert(args):

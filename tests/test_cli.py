@@ -49,7 +49,7 @@ def no_run(tmp_path):
 
 def test_help_is_quick_and_lists_all_commands():
     done = subprocess.run([*MMREC, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and all(c in done.stdout for c in ("run", "describe", "shop", "report", "version"))
+    assert done.returncode == 0 and all(c in done.stdout for c in ("run", "fetch", "describe", "convert", "shop", "report", "version"))
     assert "examples" in subprocess.run([*MMREC, "run", "--help"], capture_output=True, text=True).stdout
 
 
@@ -176,3 +176,66 @@ def test_describe_says_what_cleaning_did(tmp_path, capsys):
     assert main(["describe", "--reviews", str(tmp_path/"reviews.csv"), "--scale", "1-5"]) == 0
     said = capsys.readouterr().out
     assert "duplicate" in said and "line" in said
+
+
+def test_describe_draws_a_card(tmp_path, table, capsys):
+    assert main(["describe", "--reviews", str(table), "--sample", "50", "--figure", str(tmp_path/"card.png")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("reviews: always guessing “5” is right in") and "all 300 rows" in said and (tmp_path/"card.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_run_on_converted_tables_gives_the_same_numbers(tmp_path, table, capsys):
+    assert main(["convert", str(tmp_path/"tables"), "--reviews", str(table)]) == 0
+    assert "next: mmrec run --reviews" in capsys.readouterr().out
+    for reviews in (table, tmp_path/"tables"): assert main(["run", "--reviews", str(reviews), "--name", "same", *options(tmp_path), "--sample", "200"]) == 0
+    a, b = (read_json(folder/"metrics.json") for folder in (tmp_path/"runs").iterdir())
+    assert a["protocols"] == b["protocols"] and a["summary"] == b["summary"]
+    assert main(["describe", "--reviews", str(tmp_path/"tables"), "--sample", "50"]) == 0 and "all 300 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("draw", ["stars", "balanced", "users", "1-core"])
+def test_rows_are_drawn_as_asked(tmp_path, table, draw):
+    assert main(["run", "--reviews", str(table), *options(tmp_path), "--sample", "150", "--draw", draw]) == 0
+    metrics = read_json(next((tmp_path/"runs").iterdir())/"metrics.json")
+    assert metrics["source"]["sample"]["how"] == draw and f"drawn by “{draw}”" in metrics["protocols"]["honest"]["says"]
+    assert metrics["command"].endswith(f"--draw {draw}") or f"--draw {draw} " in metrics["command"]
+
+
+@pytest.mark.parametrize("argv, says", [(["--draw", "6-months"], "no column for the time"), (["--draw", "9-core"], "no row is left by '9-core'"), (["--draw", "luck"], "no way of drawing")])
+def test_ways_of_drawing_that_cannot_be(tmp_path, table, capfd, argv, says):
+    assert says in fails(capfd, "run", "--reviews", table, *options(tmp_path), *argv) and no_run(tmp_path)
+
+
+def test_convert_and_fetch_refuse_in_one_line(tmp_path, table, capfd):
+    assert "holds no converted data" in fails(capfd, "convert", tmp_path, "--reviews", table)
+    assert "no file named" in fails(capfd, "convert", tmp_path/"t")
+    assert "no category named" in fails(capfd, "fetch")
+    assert "Amazon_Fashion" in fails(capfd, "fetch", "amazon-fashon", "--to", tmp_path/"raw")
+
+
+def test_fetch_lists_its_categories(capsys):
+    assert main(["fetch", "--list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert len(names) == 34 and {"Amazon_Fashion", "Unknown"} <= set(names) # 33 categories and those of no category
+
+
+def test_fetch_from_a_host_of_ones_own(tmp_path, capfd):
+    "The whole command against a local host; a second call asks nothing."
+    import functools, threading
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from mmrec.shop import make_shop
+    shop, asked = make_shop(tmp_path/"shop", 20, 200), []
+    for folder, file in (("review_categories", shop.reviews_path), ("meta_categories", shop.meta_path)):
+        (tmp_path/"host"/"raw"/folder).mkdir(parents=True)
+        (tmp_path/"host"/"raw"/folder/f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args): asked.append(self.path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path/"host"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    argv = ["fetch", "amazon-fashion", "--to", str(tmp_path/"raw"), "--host", f"http://127.0.0.1:{server.server_port}"]
+    assert main(argv) == 0
+    said = capfd.readouterr()
+    assert "next: mmrec run --reviews" in said.out and "research" in said.err and len(asked) == 2
+    assert main(argv) == 0 and len(asked) == 2 and "research" not in capfd.readouterr().err
+    server.shutdown()
+    assert main(["describe", "--reviews", str(tmp_path/"raw"/"Amazon_Fashion.jsonl.gz"), "--items", str(tmp_path/"raw"/"meta_Amazon_Fashion.jsonl.gz")]) == 0
