@@ -43,12 +43,16 @@ _TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|dd|div|dl|dt|em
 _UNREADABLE = re.compile("[\ufffd\0\ud800-\udfff]")
 
 # %% ../nbs/05_fields.ipynb #b0ef866a
-def sentences(parts):
+def sentences(
+    parts, # texts
+):         # one text
     "Texts joined to one, each of them ended by a full stop unless it has an end."
     *first, last = [p for p in parts if p] or [""]
     return " ".join([p if p[-1] in ".!?:;,…" else p + "." for p in first] + [last])
 
-def mended_text(value):
+def mended_text(
+    value, # a cell
+):         # (text on one line, what had to be mended or '')
     "Plain text of a cell, and what had to be mended ('' for nothing)."
     remark = ""
     if isinstance(value, (list, tuple)): value, remark = sentences([mended_text(v)[0] for v in value]), "a list in place of text"
@@ -69,7 +73,9 @@ def plain_text(
     return mended_text(value)[0]
 
 # %% ../nbs/05_fields.ipynb #9a4bd54b
-def as_id(value):
+def as_id(
+    value, # a cell
+):         # text, '' for none
     "An identifier as text; '' when there is none."
     if isinstance(value, bool) or value is None or value != value: return ""
     if isinstance(value, float) and value.is_integer(): return str(int(value))
@@ -79,7 +85,9 @@ def as_id(value):
     return "" if value.lower() in ("none", "nan", "null") else value
 
 # %% ../nbs/05_fields.ipynb #0d02f297
-def as_number(value):
+def as_number(
+    value, # a cell
+):         # float, NaN for none
     "The first number in a cell, NaN when there is none: '$1,299.00 - $1,400.00' is 1299."
     if isinstance(value, (list, tuple)): value = value[0] if value else None
     if isinstance(value, (int, float)) and not isinstance(value, bool): return float(value)
@@ -87,7 +95,9 @@ def as_number(value):
     return float(found[1].replace(",", "")) if found else math.nan
 
 # %% ../nbs/05_fields.ipynb #6e1ebdf1
-def as_flag(value):
+def as_flag(
+    value, # a cell
+):         # True, False or pd.NA
     "True, False or NA."
     word = str(value).strip().lower()
     return True if word in ("true", "1", "1.0", "y", "yes", "t") else False if word in ("false", "0", "0.0", "n", "no", "f") else pd.NA
@@ -130,7 +140,11 @@ def _text_times(raw):
     return pd.to_datetime(text, format="mixed", dayfirst=day_first, errors="coerce", utc=True), how
 
 # %% ../nbs/05_fields.ipynb #cc4a9ef1
-def is_missing(x): return x is None or x == "" or x == [] or x == {} or (isinstance(x, float) and x != x)
+def is_missing(
+    x, # a cell
+):     # bool
+    "Whether a cell holds nothing."
+    return x is None or x == "" or x == [] or x == {} or (isinstance(x, float) and x != x)
 
 def _cell(record, name):
     "A cell of a record; 'a.b' reaches into nested records."
@@ -194,7 +208,11 @@ ITEM_IN_REVIEWS = dict(title="producttitle productname itemname itemtitle moviet
 def _normal(name): return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 # %% ../nbs/05_fields.ipynb #62039696
-def guess_columns(names, columns, taken=()):
+def guess_columns(
+    names,    # field to the names that mean it, in the order of trust, separated by blanks
+    columns,  # columns that exist
+    taken=(), # columns that are spoken for
+):            # dict from field to column
     "For each field the column whose name is known to mean it; texts of items are joined from several."
     free = [c for c in reversed(columns) if c not in taken]
     known, found = {**{_normal(c.rpartition("/")[2]): c for c in free}, **{_normal(c): c for c in free}}, {}
@@ -238,14 +256,26 @@ def _guess_mapping(columns, side, given):
     return found
 
 # %% ../nbs/05_fields.ipynb #ad6a0b4e
-def spec_columns(spec, columns):
+def spec_columns(
+    spec,    # 'a', 'a|b' or 'a+b'
+    columns, # columns that exist
+):           # list of names
     "The column names in 'a+b|c'; a column that is called just so goes first."
     return [spec] if spec in columns else [c.strip() for c in re.split(r"[+|]", spec)]
 
-def has_column(name, columns): return name in columns or name.split(".")[0] in columns
+def has_column(
+    name,    # 'a', or 'a.b' for the key b of a nested record a
+    columns, # columns that exist
+):           # bool
+    "Whether a column is there."
+    return name in columns or name.split(".")[0] in columns
 
 # %% ../nbs/05_fields.ipynb #e4ec1792
-def check_columns(given, source, side):
+def check_columns(
+    given,  # field to column, as the caller names them
+    source, # `Source`
+    side,   # 0 for reviews, 1 for items
+):
     "Refuse fields and columns that do not exist, and columns that contain the answers."
     fields = ("item", *GUESSES[1]) if side else tuple(GUESSES[0])
     for what, spec in given.items():

@@ -532,11 +532,12 @@ def _save(path, data):
     "Write a picture whole or not at all: under a hidden name in the folder first, then renamed."
     part = path.parent.parent/f".{os.getpid()}-{next(_parts)}.part"
     with os_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        if path.exists() and path.stat().st_size == len(data): return # the same picture came by another URL
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size == len(data): return # the same picture came by another URL
         try:
             part.write_bytes(data)
-            os.replace(part, path)
+            try: os.replace(part, path)
+            except FileNotFoundError: path.parent.mkdir(exist_ok=True); os.replace(part, path)
         except BaseException: part.unlink(missing_ok=True); raise
 
 # %% ../nbs/10_images.ipynb #5423e71a
@@ -597,7 +598,7 @@ def download_images(
     mirror=None,           # dict of host to the base URL that is asked in its place
     allow_private=False,   # accept private and loopback addresses
     side=None,             # ask for a rendition with this many pixels on its longer side, where the host draws any; None: as named
-    per_host=24,           # requests on their way to one host (a redirect counts for the host that sent it)
+    per_host=16,           # requests on their way to one host (a redirect counts for the host that sent it)
     **options,             # further bounds of `ImageClient`: max_seconds, max_redirects, backoff, per_second
 ):                         # DataFrame: item, url, path ('' if none), status, reason, bytes, width, height
     "Download the items' pictures, each distinct URL once; a second call asks only for what is missing."

@@ -82,7 +82,13 @@ def _parsed(batch, source):
     return np.array(rows, dtype=np.int64), records
 
 # %% ../nbs/06_sampling.ipynb #e1007ff9
-def key_batch(batch, seen, source, mapping, codes):
+def key_batch(
+    batch,   # `Batch`
+    seen,    # rows before it
+    source,  # `Source` of reviews
+    mapping, # field to column
+    codes,   # dict from rating to its code; new ratings are added
+):           # table of `read_keys`
     "The facts of one batch as a table."
     rows, records = _parsed(batch, source)
     pick = lambda what: cells_of(records, mapping.get(what), source.columns)
@@ -191,7 +197,11 @@ def draw_rows(
     return draw_lines(source, choose_lines(read_keys(source, mapping), how, n, seed))
 
 # %% ../nbs/06_sampling.ipynb #532ba179
-def check_mapped(kind, how, mapping):
+def check_mapped(
+    kind,    # kind of drawing, see `check_way`
+    how,     # its name, for the message
+    mapping, # field to column
+):
     "Refuse a way of drawing for which a column is missing."
     for what in dict(users=["user"], core=["user", "item"], months=["time"]).get(kind, ["rating"]):
         if what not in mapping: raise MmrecError(f"no column for the {what}, which '{how}' needs", fix=f"name it, e.g. --columns {what}=COLUMN, or draw in another way")
