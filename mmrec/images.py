@@ -118,6 +118,7 @@ def _is_private(host):
     try: return host == "localhost" or not _is_public(host)
     except ValueError: return False # a name: its address is checked when the line stands
 
+# %% ../nbs/10_images.ipynb #e2eeadf0
 def check_url(
     url,                 # address of a picture, '' for none
     allow_private=False, # accept private and loopback addresses
@@ -422,9 +423,10 @@ def __enter__(self:StatusIndex):
     for part in self.folder.glob(".*.part"): part.unlink(missing_ok=True)
     return self
 
+# %% ../nbs/10_images.ipynb #8ec66aa5
 @patch
 def __exit__(self:StatusIndex, *error):
-    "Close the file, which gives up the lock."
+    "Close the file."
     self._db.close()
 
 # %% ../nbs/10_images.ipynb #1aa7a119
@@ -450,6 +452,7 @@ def get(self:StatusIndex,
         row = self._db.execute("SELECT status, reason, file, bytes, width, height FROM pictures WHERE url = ? AND asked = ?", (url, asked)).fetchone()
     return row or self.passing.get((url, asked))
 
+# %% ../nbs/10_images.ipynb #1843d40f
 @patch
 def done(self:StatusIndex,
     url, asked="", # the key, as in `get`
@@ -490,6 +493,7 @@ def take(self:_Lanes):
             if not self.n_aside: self.news.notify_all(); return None # the end of the list, and nothing waits for a lane
             self.news.wait()
 
+# %% ../nbs/10_images.ipynb #5afd799f
 @patch
 def free(self:_Lanes, lane):
     "A job of `lane` is done."
@@ -526,6 +530,7 @@ def _file_name(data, suffix):
     name = hashlib.sha256(data).hexdigest()
     return f"{name[:2]}/{name}{suffix}"
 
+# %% ../nbs/10_images.ipynb #b5661457
 _parts = itertools.count()
 
 def _save(path, data):
@@ -734,6 +739,7 @@ def picture_hashes(
 # %% ../nbs/10_images.ipynb #01d12734
 _ONES = np.array([bin(i).count("1") for i in range(256)], np.uint8) # set bits of each byte
 
+# %% ../nbs/10_images.ipynb #43f86e37
 def _candidates(
     rows,     # uint8 bits [n, 32]
     distance, # bits that may differ
