@@ -96,7 +96,7 @@ def _facts(data, time):
     words = r.text[r.text != ""].str.split().str.len()
     span = f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}" if time.notna().any() else "not known"
     quantiles = "{:.0f} (half of the texts), {:.0f} (one in ten has more), {:.0f} (longest)".format(words.median(), words.quantile(.9), words.max()) if len(words) else "no text"
-    guessed = {"guessed": "; ".join(data.source["guessed"])} if data.source.get("guessed") else {}
+    guessed = {f"guess {k}": g for k, g in enumerate(data.source.get("guessed", []), 1)}
     return pd.Series({"format": data.source.get("format", ""), "rating scale": f"{data.scale.spec} ({data.scale.n} classes)", "time": span, "words a review": quantiles,
         "items with a picture": f"{pictured.mean():.1%} of {len(i):,}; {of_reviews:.1%} of the reviews are about one of them" if len(i) else "no items"} | guessed)
 
@@ -121,7 +121,9 @@ def headline(self:Card): # one sentence
 
 @patch
 def __repr__(self:Card):
-    return "\n\n".join([self.headline(), *(f"{head}\n{table.to_string()}" for head, table in self.sections().items() if len(table))])
+    lines = lambda table: "\n".join(f"{name:<22} {value}" for name, value in table.value.items())
+    show = lambda table: lines(table) if list(table.columns) == ["value"] else table.to_string(index_names=False)
+    return "\n\n".join([self.headline(), *(f"{head}\n{show(table)}" for head, table in self.sections().items() if len(table))])
 
 @patch
 def _repr_html_(self:Card):

@@ -55,6 +55,7 @@ class DataChoices(TableChoices):
     sample: int = _choice(25_000, "reviews to draw; 0 for all")
     draw: str = _choice("uniform", "how the honest protocol draws them: uniform, stars, balanced, users (whole), 5-core, 12-months, head, all")
     n_images: int = _choice(2_000, "products whose picture is asked for; 0 for all")
+    picture_side: int = _choice(None, "ask hosts for pictures of so many pixels on the longer side, where they draw any (Amazon's do); none: as the data name them")
     download: bool = _choice(True, "download pictures that are not on disk")
     pictured_only: bool = _choice(False, "use only the reviews of products whose picture was asked for")
     text: str = _choice("auto", "text encoder: auto, minilm, tfidf, distilbert, a hub name, a folder, or none")
@@ -66,7 +67,7 @@ class DataChoices(TableChoices):
 class RunConfig(DataChoices):
     "Everything that decides a run's numbers, and where they go."
     protocols: tuple = _choice(("honest", "course"), "protocols to run side by side: honest, course", nargs="+")
-    split: str = _choice("product", "how the honest protocol splits: product, time or random")
+    split: str = _choice("product", "how the honest protocol splits: product, time, benchmark (the official cut-offs of Amazon Reviews 2023) or random")
     missing: str = _choice("mask", "what the honest protocol makes of a missing picture: mask, mean or error")
     epochs: int = _choice(50, "passes over the training rows, at most")
     patience: int = _choice(3, "epochs without a better validation loss before the honest protocol stops, half of it before the step size is halved (the course project: 12 and 5)")
@@ -118,7 +119,7 @@ def protocol_of(
         return Protocol("head", "course", "zero", False, True, 12, 5, False, "As the course project did it: the first lines of each file, a random split, the test set steers early stopping "
                         "and learning rate, a failed picture is a row of zeros. Shown for comparison; its scores flatter. Like the course project, it trains on all modalities together only.")
     if name != "honest": raise MmrecError(f"unknown protocol {name!r}", where="--protocols", fix="use honest, course or both")
-    split = dict(product="split by product and near-duplicate title", time="split at one moment in time", random="split at random").get(config.split, config.split)
+    split = dict(product="split by product and near-duplicates (title or picture)", benchmark="split at the two moments of the official benchmark", time="split at one moment in time", random="split at random").get(config.split, config.split)
     drawn = "A uniform sample of the reviews" if config.draw == "uniform" else f"Reviews drawn by “{config.draw}”"
     return Protocol(config.draw, config.split, config.missing, True, config.pictured_only, config.patience, max(1, config.patience//2), True, f"{drawn}, without copies, {split}; "
                     f"a part of the training rows steers the training; a missing picture is carried by the policy “{config.missing}”. The test reviews are looked at once.")
@@ -157,7 +158,7 @@ def find_pictures(
     items = data.items.set_index("item", drop=False).loc[order.unique()].reset_index(drop=True)
     limit = config.n_images or None
     if (items["image_path"] != "").any() or not config.download: table = check_images(items, limit)
-    elif shop is None: table = download_images(items, Path(config.data)/"images"/content_key(data.name), limit)
+    elif shop is None: table = download_images(items, Path(config.data)/"images"/content_key(data.name), limit, side=config.picture_side)
     else:
         with ShopServer(shop.folder) as server:
             table = download_images(items, Path(config.data)/"images"/shop.folder.name, limit, timeout=(2, 2), retries=1, mirror={HOST: server.url})
