@@ -434,7 +434,12 @@ def __exit__(self:StatusIndex, *error):
 def add(self:StatusIndex,
     url,      # address of the picture, as the data name it
     asked="", # address of the rendition asked for, '' when it is `url` itself
-    status="ok", reason="", file="", bytes=0, width=0, height=0, # what became of it; `file` is relative to the folder
+    status="ok", # what became of it, in a word
+    reason="",   # the particulars
+    file="",     # where the picture is, relative to the folder
+    bytes=0,     # length of the file
+    width=0,     # pixels
+    height=0,    # pixels
 ):
     "Keep one outcome; a settled one is committed to the file at once."
     row = (status, reason, file, bytes, width, height)
@@ -455,8 +460,9 @@ def get(self:StatusIndex,
 # %% ../nbs/10_images.ipynb #1843d40f
 @patch
 def done(self:StatusIndex,
-    url, asked="", # the key, as in `get`
-):                 # bool
+    url,      # address of the picture, as the data name it
+    asked="", # address of the rendition asked for, '' when it is `url` itself
+):            # bool
     "Is the outcome settled, and the picture's file there in full?"
     row = self.get(url, asked)
     if not row or row[0] not in self.settled: return False
@@ -717,8 +723,8 @@ def _signature(path, size, changed):
     import imagehash
     im = open_image(path)
     grey, (w, h) = im.convert("L"), im.size
-    if np.asarray(grey.resize((64, 64))).std() < 2: return None # a plain area has no frequencies to compare
     views = [grey.resize((64, 64), Image.Resampling.LANCZOS, box=(c*w, c*h, w - c*w, h - c*h)) for c in CROPS]
+    if np.asarray(views[0]).std() < 2: return None # a plain area has no frequencies to compare
     bits = np.packbits([imagehash.phash(v, hash_size=16).hash.ravel() for v in views], axis=1)
     return bits, np.asarray(im.convert("YCbCr").resize((4, 4), Image.Resampling.BOX))[..., 1:].ravel()
 
