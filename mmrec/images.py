@@ -415,7 +415,7 @@ def __enter__(self:StatusIndex):
     "Open the index, keep others out, and sweep."
     with os_errors(self.path):
         self.folder.mkdir(parents=True, exist_ok=True)
-        open(self.path, "ab").close() # the system's own word where this may not be written
+        if not self.path.exists(): open(self.path, "ab").close() # the system's own word where this may not be written
     with _index_errors(self.path):
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=0)
         try: self._db.executescript(_OPEN)
