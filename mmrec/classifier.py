@@ -56,7 +56,7 @@ def build_network(
     for width, rate in zip(hidden, dropout, strict=True):
         for layer in (layers.Dense(width, activation="relu"), layers.BatchNormalization(), layers.Dropout(rate)): net.add(layer)
     net.add(layers.Dense(n_classes, activation="softmax"))
-    net.compile(optimizer=optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=16)
+    net.compile(optimizer=optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=64)
     return net
 
 # %% ../nbs/14_classifier.ipynb #4203d597

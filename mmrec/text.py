@@ -296,12 +296,13 @@ def size_of(self:TransformerText, x): return len(clean_text(x))
 def load(self:TransformerText):
     "Read tokenizer and weights once."
     if hasattr(self, "net_"): return self
+    import torch
     tokenizer, net = _read_model(self.folder)
     limit = getattr(net.config, "max_position_embeddings", None) or self.max_length
     self.limit_ = min(self.max_length, tokenizer.model_max_length, limit)
     self.tokenizer_, self.device_ = tokenizer, pick_device(self.device)
     self.half_ = self.precision == "fast" and has_bfloat16(self.device_)
-    self.net_ = net.eval().to(self.device_)
+    self.net_ = net.eval().to(self.device_, torch.bfloat16 if self.half_ else torch.float32)
     return self
 
 # %% ../nbs/11_text.ipynb #2b14c2a7
@@ -325,9 +326,8 @@ def _embed(self:TransformerText, ids):
     mask = np.zeros((len(ids), width), dtype=np.int64)
     for row, i in enumerate(ids): block[row, :len(i)], mask[row, :len(i)] = i, 1
     block, mask = (torch.from_numpy(a).to(self.device_) for a in (block, mask))
-    with torch.inference_mode(), torch.autocast(self.device_.type, torch.bfloat16, enabled=self.half_):
-        hidden = self.net_(input_ids=block, attention_mask=mask).last_hidden_state.float()
     with torch.inference_mode():
+        hidden = self.net_(input_ids=block, attention_mask=mask).last_hidden_state.float()
         out = pool(hidden, mask, self.pooling)
         if self.normalize: out = torch.nn.functional.normalize(out, dim=1)
     return out.cpu().numpy()
