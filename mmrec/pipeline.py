@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['VERSIONS', 'TableChoices', 'DataChoices', 'RunConfig', 'command_line', 'Protocol', 'protocol_of', 'read_data',
            'describe', 'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions',
-           'fit_network', 'fit_all', 'reachable', 'reachable_scores', 'differences', 'save_figures', 'save_galleries',
-           'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'score_models', 'baselines', 'run_protocol',
-           'prediction_table', 'run', 'write_run']
+           'fit_network', 'Prepared', 'fit_one', 'fit_all', 'reachable', 'reachable_scores', 'differences',
+           'save_figures', 'save_galleries', 'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'score_models',
+           'baselines', 'prepare', 'train', 'score', 'prediction_table', 'run', 'write_run']
 
 # %% ../nbs/17_pipeline.ipynb #5072cde8
-import contextlib, importlib.metadata, platform, shlex, time
+import contextlib, importlib.metadata, platform, shlex, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, asdict
 from pathlib import Path
 import numpy as np
@@ -26,7 +27,7 @@ from .images import attach_images, check_images, download_images, status_counts
 from .text import encode, text_encoder
 from .vision import image_encoder
 from .fusion import Fusion, gather, leakage, product_groups, split_rows
-from .classifier import RatingClassifier, all_classes, balanced_weights, load_classifier, majority_proba, tfidf_logreg, undo_weights
+from .classifier import SIDE_BY_SIDE, RatingClassifier, all_classes, balanced_weights, load_classifier, majority_proba, tfidf_logreg, undo_weights
 from . import evaluation as ev
 from .report import write_report
 
@@ -226,6 +227,8 @@ def fit_network(
     split,    # a `Split`
     config,   # a `RunConfig`
     protocol, # a `Protocol`: when to stop, when to take smaller steps
+    name="",  # shown beside the progress bar
+    stop=None,# a `threading.Event` that ends the training
 ):            # (a fitted `RatingClassifier`, whether it was loaded from an earlier run)
     "Train the network, or load the same network from an earlier run."
     model = RatingClassifier(epochs=config.epochs, patience=protocol.patience, plateau=protocol.plateau, seed=config.seed, verbose=True)
@@ -233,32 +236,61 @@ def fit_network(
     path = Path(config.data)/"networks"/f"{key}.keras"
     if path.exists() and not config.fresh:
         with contextlib.suppress(MmrecError): return load_classifier(path), True
-    model.fit(X[split.train], y[split.train], validation_data=(X[split.valid], y[split.valid]))
+    model.set_params(verbose=name or True).fit(X[split.train], y[split.train], validation_data=(X[split.valid], y[split.valid]), stop=stop)
     model.save(path)
     return model, False
 
 # %% ../nbs/17_pipeline.ipynb #51d2806f
+@dataclass
+class Prepared:
+    "A protocol's rows, split and vectors, ready for training."
+    name: str
+    protocol: Protocol
+    data: object           # `Dataset`
+    rows: pd.DataFrame     # review rows with document, image_path and group
+    statuses: pd.DataFrame # what became of the pictures
+    groups: pd.Series      # item to group of near-duplicates
+    y: np.ndarray          # class numbers [n]
+    split: object          # `Split`
+    blocks: dict = None    # modality to float array [n, d]; rows of NaN are missing
+    proba: dict = None     # model to test probabilities [m, K]: the baselines, later all
+    models: dict = field(default_factory=dict)  # name to `RatingClassifier`
+    fusions: dict = field(default_factory=dict) # name to `Fusion`
+
+    def sets(self):
+        "The sets of modalities to train on, largest first."
+        return [list(self.blocks), *([m] for m in self.blocks if self.protocol.honest and len(self.blocks) > 1)]
+
+# %% ../nbs/17_pipeline.ipynb #8d42f5f0
+def fit_one(
+    ready,  # `Prepared`
+    names,  # modalities to train on
+    config, # a `RunConfig`
+    stop=None, # a `threading.Event` that ends the training
+):          # whether the network was loaded from an earlier run
+    "Train one network and keep it, its fusion and its test probabilities in `ready`."
+    name, train, n_classes = " + ".join(names), ready.split.train, ready.data.scale.n
+    fusion = Fusion(names, ready.protocol.missing, ready.protocol.scale).fit({m: ready.blocks[m][train] for m in names})
+    X = fusion.transform(ready.blocks)
+    model, loaded = fit_network(X, ready.y, ready.split, config, ready.protocol, f"{ready.name}: {name}", stop)
+    weights, p = balanced_weights(ready.y[train]), all_classes(model.predict_proba(X[ready.split.test]), model.classes_, n_classes)
+    ready.models[name], ready.fusions[name] = model, fusion
+    ready.proba |= {name: p, f"{name}, weights undone": undo_weights(p, [weights.get(k, 1) for k in range(n_classes)])}
+    return loaded
+
+# %% ../nbs/17_pipeline.ipynb #1443c1ec
 def fit_all(
-    blocks,   # dict from modality to float array [n, d]; rows of NaN are missing
-    y,        # class numbers [n]
-    split,    # a `Split`
-    protocol, # a `Protocol`
+    prepared, # list of `Prepared`
     config,   # a `RunConfig`
-    n_classes,# classes of the scale
-):            # (dict from name to test probabilities [m, K], dict from name to model, dict from name to fitted Fusion, how many were reused)
-    "Train one network for each modality and one for all; add each one's probabilities with the class weights undone."
-    sets = [[m] for m in blocks if protocol.honest and len(blocks) > 1] + [list(blocks)]
-    weights = balanced_weights(y[split.train])
-    proba, models, fusions, reused = {}, {}, {}, 0
-    for names in sets:
-        name = " + ".join(names)
-        fusion = Fusion(names, protocol.missing, protocol.scale).fit({m: blocks[m][split.train] for m in names})
-        X = fusion.transform(blocks)
-        model, loaded = fit_network(X, y, split, config, protocol)
-        p = all_classes(model.predict_proba(X[split.test]), model.classes_, n_classes)
-        proba[name], models[name], fusions[name], reused = p, model, fusion, reused + loaded
-        proba[f"{name}, weights undone"] = undo_weights(p, [weights.get(k, 1) for k in range(n_classes)])
-    return proba, models, fusions, reused
+):            # (networks, how many of them were loaded from an earlier run)
+    "Train a network for each protocol and set of modalities."
+    jobs = sorted(((p, names) for p in prepared for names in p.sets()), key=lambda job: (job[0].protocol.honest, -len(job[1])))
+    stop = threading.Event()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        running = [pool.submit(fit_one, p, names, config, stop) for p, names in jobs]
+        try: loaded = [job.result() for job in running]
+        except BaseException: stop.set(); pool.shutdown(wait=False, cancel_futures=True); raise
+    return len(jobs), sum(loaded)
 
 # %% ../nbs/17_pipeline.ipynb #76c999a9
 def reachable(
@@ -439,31 +471,48 @@ def baselines(
     return out
 
 # %% ../nbs/17_pipeline.ipynb #5637c7c2
-def run_protocol(
+def prepare(
     bench, # the run
     name,  # 'honest' or 'course'
-):         # what metrics.json keeps of this protocol
-    "Read, encode, train, score and draw under one protocol."
+):         # `Prepared`
+    "Read, find pictures, split, encode, and fit the baselines."
     config, meter, protocol = bench.config, bench.meter, protocol_of(name, bench.config)
     data, rows, statuses = read_rows(bench, name, protocol)
-    groups, scale = product_groups(data.items), data.scale
+    groups = product_groups(data.items)
     rows["group"] = rows["item"].map(groups)
     y, split = rows["label"].to_numpy(), split_rows(rows, protocol.split, groups=groups, seed=config.seed)
-    blocks = modality_blocks(bench, name, rows, data.items, split, protocol)
-    with meter.stage(f"{name}: baselines"): proba = baselines(rows, y, split, scale.n, config)
-    with meter.stage(f"{name}: networks") as row:
-        fitted, models, fusions, reused = fit_all(blocks, y, split, protocol, config, scale.n)
-        row["note"] = f"{len(models)} networks" + (f", {reused} of them trained in an earlier run" if reused else "")
-    main, test, truth = " + ".join(blocks), rows.iloc[split.test], y[split.test]
-    with meter.stage(f"{name}: scores and pictures"):
-        table, best, proba = score_models(bench, test, truth, proba | fitted, scale)
-        save_figures(bench.folder/"figures", name, truth, proba, table, best, scale, main, models[main])
-        save_galleries(bench.folder/"figures", name, test, truth, proba[main], scale)
-        compared = differences(truth, proba, scale.values, test["group"], config.draws, config.seed)
-    keep = dict(data=data, main=main, model=models[main], fusion=fusions[main], predictions=prediction_table(name, test, truth, proba))
-    return keep, dict(says=protocol.says, split={k: len(getattr(split, k)) for k in ("train", "valid", "test")}, table=table.reset_index().to_dict("records"), best=best,
-        leakage=leakage(rows, split, groups).to_dict(), differences=compared, pictures=status_counts(statuses).to_dict("records") if len(statuses) else [],
-        classes=ev.class_report(truth, proba[main].argmax(axis=1), scale.names).reset_index(names="class").to_dict("records"))
+    ready = Prepared(name, protocol, data, rows, statuses, groups, y, split)
+    ready.blocks = modality_blocks(bench, name, rows, data.items, split, protocol)
+    with meter.stage(f"{name}: baselines"): ready.proba = baselines(rows, y, split, data.scale.n, config)
+    return ready
+
+# %% ../nbs/17_pipeline.ipynb #4938304c
+def train(
+    bench,    # the run
+    prepared, # list of `Prepared`
+):
+    "Train all networks."
+    with bench.meter.stage("networks") as row:
+        networks, reused = fit_all(prepared, bench.config)
+        row["note"] = f"{networks} networks" + (f", {reused} of them trained in an earlier run" if reused else "")
+
+# %% ../nbs/17_pipeline.ipynb #0a41a589
+def score(
+    bench, # the run
+    ready, # `Prepared`, trained
+):         # what metrics.json keeps of this protocol
+    "Score and draw."
+    config, scale, main = bench.config, ready.data.scale, " + ".join(ready.blocks)
+    test, truth = ready.rows.iloc[ready.split.test], ready.y[ready.split.test]
+    order = [*dict.fromkeys([*(m for m in ready.proba if not m.startswith(main)), *ready.proba])] # each modality before all together
+    with bench.meter.stage(f"{ready.name}: scores and pictures"):
+        table, best, ready.proba = score_models(bench, test, truth, {m: ready.proba[m] for m in order}, scale)
+        save_figures(bench.folder/"figures", ready.name, truth, ready.proba, table, best, scale, main, ready.models[main])
+        save_galleries(bench.folder/"figures", ready.name, test, truth, ready.proba[main], scale)
+        compared = differences(truth, ready.proba, scale.values, test["group"], config.draws, config.seed)
+    return dict(says=ready.protocol.says, split={k: len(getattr(ready.split, k)) for k in ("train", "valid", "test")}, table=table.reset_index().to_dict("records"), best=best,
+        leakage=leakage(ready.rows, ready.split, ready.groups).to_dict(), differences=compared, pictures=status_counts(ready.statuses).to_dict("records") if len(ready.statuses) else [],
+        classes=ev.class_report(truth, ready.proba[main].argmax(axis=1), scale.names).reset_index(names="class").to_dict("records"))
 
 # %% ../nbs/17_pipeline.ipynb #28206898
 def prediction_table(
@@ -504,23 +553,25 @@ def run(
             with meter.stage("built-in shop"):
                 key = f"shop-{config.shop_items}-{config.shop_reviews}-{config.seed}-{config.shop_pictures}"
                 bench.shop = make_shop(Path(config.data)/key, config.shop_items, config.shop_reviews, config.seed, config.shop_pictures)
-        kept = {name: run_protocol(bench, name) for name in config.protocols}
-        write_run(bench, {n: k for n, (k, _) in kept.items()}, {n: m for n, (_, m) in kept.items()})
+        prepared = [prepare(bench, name) for name in config.protocols]
+        train(bench, prepared)
+        write_run(bench, prepared, {ready.name: score(bench, ready) for ready in prepared})
         write_report(folder)
     return final
 
 # %% ../nbs/17_pipeline.ipynb #36363912
 def write_run(
     bench,     # the run
-    kept,      # for each protocol: data, model, fusion, predictions
+    prepared,  # list of `Prepared`, trained and scored
     protocols, # for each protocol: what metrics.json keeps
 ):
     "Write metrics, predictions and the main model; the first protocol's, which is the honest one by default."
-    first, folder = next(iter(kept.values())), bench.folder
-    data, fusion = first["data"], first["fusion"]
-    with atomic_path(folder/"predictions.parquet") as tmp: pd.concat([k["predictions"] for k in kept.values()]).to_parquet(tmp, index=False)
-    first["model"].save(folder/"model.keras")
-    fusion.save(folder/"fusion.npz")
-    write_json(folder/"metrics.json", dict(name=data.name, made_up=data.made_up, notes=bench.notes, encoders=bench.encoders, main=first["main"],
+    first, folder = prepared[0], bench.folder
+    data, main = first.data, " + ".join(first.blocks)
+    tables = [prediction_table(p.name, p.rows.iloc[p.split.test], p.y[p.split.test], p.proba) for p in prepared]
+    with atomic_path(folder/"predictions.parquet") as tmp: pd.concat(tables).to_parquet(tmp, index=False)
+    first.models[main].save(folder/"model.keras")
+    first.fusions[main].save(folder/"fusion.npz")
+    write_json(folder/"metrics.json", dict(name=data.name, made_up=data.made_up, notes=bench.notes, encoders=bench.encoders, main=main,
         command=command_line(bench.config), scale=dict(names=data.scale.names, values=data.scale.values), summary=data.summary().to_numpy().tolist(),
         log=data.log.to_dict("records"), source=data.source, protocols=protocols, stages=bench.meter.rows, config=asdict(bench.config), versions=versions()))
