@@ -8,7 +8,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: help setup run test check lab notebooks export readme clean lock hooks
+.PHONY: help setup run test check lab notebooks bench export readme clean lock hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +50,9 @@ notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean
 	  MMREC_PROGRESS=0 $(abspath $(BIN))/jupyter nbconvert --log-level WARN --to notebook --execute --inplace --ExecutePreprocessor.timeout=900 $$nb || exit 1; done
 	@$(BIN)/nbdev_clean
 	@$(MAKE) --no-print-directory readme
+
+bench: $(STAMP) ## measure what README and chapters claim, into bench/results/ (about 20 minutes; the machine should be idle)
+	@for b in first_run full_size downloads; do echo "bench/$$b.py"; MMREC_PROGRESS=0 $(BIN)/python bench/$$b.py || exit 1; done
 
 export: $(STAMP) ## write mmrec/ from nbs/
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export

@@ -28,11 +28,15 @@ def _hushed():
 
 # %% ../nbs/14_classifier.ipynb #05314463
 SIDE_BY_SIDE = 2 # networks that are trained at the same time
+_BUILDING = threading.RLock() # they are imported, built and seeded one at a time
 
 # %% ../nbs/14_classifier.ipynb #a4fc9c42
 def _keras():
     "Keras on TensorFlow; TensorFlow's remarks on missing GPU drivers at its first import are dropped."
-    if "keras" in sys.modules: return sys.modules["keras"]
+    with _BUILDING: return sys.modules["keras"] if "keras" in sys.modules else _import_keras()
+
+def _import_keras():
+    "The first import, with everything that must be said to TensorFlow before it computes."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
@@ -93,8 +97,6 @@ class RatingClassifier(ClassifierMixin, BaseEstimator):
         self.validation, self.seed, self.verbose = validation, seed, verbose
 
 # %% ../nbs/14_classifier.ipynb #935e6879
-_BUILDING = threading.Lock() # networks may be trained side by side, but are built and seeded one at a time
-
 @contextlib.contextmanager
 def _seeded(keras, seed):
     "Seed everything that Keras draws from; restore Python's and NumPy's generators afterwards."
