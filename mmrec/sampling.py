@@ -7,7 +7,7 @@ __all__ = ['WAYS', 'priorities', 'draw_lines', 'key_batch', 'read_keys', 'k_core
            'check_mapped', 'rows_naming']
 
 # %% ../nbs/06_sampling.ipynb #1ec1d1e2
-import itertools, operator, re
+import itertools, operator, re, time
 import numpy as np
 import pandas as pd
 from .core import MmrecError, no_gc
@@ -217,7 +217,10 @@ def _names_wanted(row, key, position, needed):
 # %% ../nbs/06_sampling.ipynb #ceddce2a
 def _naming_lines(batch, quick, exact, wanted):
     "Indices of the lines of a block that name one of the wanted items, or may do so."
-    buffer, found = batch.buffer.obj, quick.findall(batch.buffer, 0, int(batch.ends[-1]))
+    buffer, found = batch.buffer.obj, []
+    for first in range(0, len(batch), 500):
+        found += quick.findall(batch.buffer, int(batch.starts[first]), int(batch.ends[min(first + 500, len(batch)) - 1]))
+        time.sleep(0) # a search holds Python's lock: let the thread that reads ahead have its turn
     if len(found) == len(batch) and not any(sign in b"\n".join(found) for sign in (b"\\", b'" ', b' "')):
         named = np.flatnonzero(np.fromiter(map(wanted.__contains__, found), bool, len(found))).tolist()
         if all(buffer.find(found[i], batch.starts[i], batch.ends[i]) >= 0 for i in named): return named
@@ -236,7 +239,8 @@ def rows_naming(
 ):          # (list of [line, row] that name one of them, or may do so, and the number of rows seen)
     "Find the rows of the needed items in one pass; rows of other items are not parsed."
     names = [key] if key in source.columns else [n.strip() for n in key.split("|")]
-    wanted = {x.encode() for i in needed for x in (f'"{i}"', i, f"{i}.0", f'"{i}.0"')}
+    forms = lambda i: (f'"{i}"', i, f"{i}.0", f'"{i}.0"') if i[:1] in "-.0123456789" else (f'"{i}"',) # only numbers may stand without quotes
+    wanted = {form.encode() for i in needed for form in forms(i)}
     key = b"(?:%s)" % b"|".join(re.escape(name.encode()) for name in names) if len(names) > 1 else re.escape(names[0].encode())
     quick, exact = re.compile(key + b'"' + _VALUE), re.compile(b'"' + key + b'"' + _VALUE) # a search is faster when it need not stop at every quote
     position = source.columns.index(key) if source.kind == "table" and key in source.columns else None

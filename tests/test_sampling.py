@@ -142,13 +142,13 @@ def test_ways_that_do_not_exist(ratings, how):
     with pytest.raises(MmrecError, match="no way of drawing"): drawn(ratings, how, 10)
 
 
-identifiers = st.sampled_from(["a", "b", "B0", "7", 7, 7.0, None, " a ", "é", 'q"', "back\\slash", "", "u\u2028"])
+identifiers = st.sampled_from(["a", "b", "B0", "7", 7, 7.0, -5, 1.5, None, " a ", "é", 'q"', "back\\slash", "", "u\u2028"])
 records = st.fixed_dictionaries(dict(id=identifiers), optional=dict(x=st.fixed_dictionaries(dict(id=identifiers)), t=st.sampled_from(['"id": "a"', "plain", "\n"]), grandid=identifiers))
 
 
 @quick
 @given(st.lists(st.one_of(records.map(json.dumps), records.map(lambda r: json.dumps(r, ensure_ascii=False)), st.sampled_from(["{", "[1]", '{"x": 1}', '{"id":"a"}', '{"id" : "a"}'])), min_size=1, max_size=8),
-       st.sets(st.sampled_from(["a", "b", "B0", "7", "é", 'q"', "back\\slash"]), min_size=1))
+       st.sets(st.sampled_from(["a", "b", "B0", "7", "-5", "1.5", "é", 'q"', "back\\slash"]), min_size=1))
 def test_no_named_item_is_missed(tmp_path, lines, needed):
     (tmp_path/"items.jsonl").write_text('{"id": "zzz"}\n' + "\n".join(lines) + "\n", encoding="utf8")
     source = sniff(tmp_path/"items.jsonl")
