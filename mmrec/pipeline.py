@@ -504,7 +504,8 @@ def score(
     "Score and draw."
     config, scale, main = bench.config, ready.data.scale, " + ".join(ready.blocks)
     test, truth = ready.rows.iloc[ready.split.test], ready.y[ready.split.test]
-    order = [*dict.fromkeys([*(m for m in ready.proba if not m.startswith(main)), *ready.proba])] # each modality before all together
+    networks = [f"{' + '.join(names)}{how}" for names in sorted(ready.sets(), key=len) for how in ("", ", weights undone")] # whichever was ready first
+    order = [*(m for m in ready.proba if m not in networks), *networks]
     with bench.meter.stage(f"{ready.name}: scores and pictures"):
         table, best, ready.proba = score_models(bench, test, truth, {m: ready.proba[m] for m in order}, scale)
         save_figures(bench.folder/"figures", ready.name, truth, ready.proba, table, best, scale, main, ready.models[main])
