@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, atomic_folder, content_key, os_errors, read_json, write_json
+from .core import MmrecError, atomic_folder, content_key, os_errors, progress, read_json, write_json
 from .ratings import RatingScale, STARS
 from .reading import batches_of, sniff
 from .fields import FORMATS, as_id, cells_of, choose_columns
@@ -79,7 +79,7 @@ def __iter__(self:Buckets):
     "Go through the buckets by number, as pandas tables; each file is removed when it has been read."
     import pyarrow as pa
     self.close()
-    for path in sorted(self.folder.glob("*.arrow")):
+    for path in progress(sorted(self.folder.glob("*.arrow")), f"sort {self.folder.name}", unit="bucket"):
         with pa.OSFile(str(path), "rb") as f: table = pa.ipc.open_stream(f).read_all()
         path.unlink()
         yield typed(table)
