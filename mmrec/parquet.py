@@ -357,7 +357,7 @@ def load_converted(
 # %% ../nbs/08_parquet.ipynb #f9af1a8d
 def _dataset(folder, facts, reviews, items, sample, how, seed, images, name, head, log):
     "Join the two tables, and say where they come from."
-    reviews = drop_repeats(reviews.drop(columns=["row", "item_row"])[["line", "user", "item", "rating", "label", "title", "text", "time", "verified", "helpful"]], log)
+    reviews = drop_repeats(reviews[["line", "user", "item", "rating", "label", "title", "text", "time", "verified", "helpful"]], log)
     reviews, found = join_tables(reviews, items.drop(columns=["item_row", "line", "row"]), head, log)
     found = place_images(found, Path(facts["folder"]), images, log)
     read = {k: min(v, sample) if how == "head" and sample else v for k, v in facts["read"].items()} # the head is all that the raw files are read of
