@@ -38,7 +38,8 @@ def add(self: CleaningLog,
     lines = list(lines)
     if not lines: return
     entry = self.entries.setdefault((table, rule, action), [0, []])
-    entry[0] += len(lines); entry[1] += lines[:3 - len(entry[1])]
+    first = sorted if isinstance(lines[0], (int, np.integer)) else list # lines by number, items as they come
+    entry[0] += len(lines); entry[1] = first(entry[1] + lines[:3])[:3]
 
 @patch
 def table(self: CleaningLog):
