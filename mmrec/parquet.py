@@ -16,7 +16,7 @@ from .core import MmrecError, atomic_folder, content_key, os_errors, progress, r
 from .ratings import RatingScale, STARS
 from .reading import batches_of, sniff
 from .fields import FORMATS, as_id, cells_of, choose_columns
-from .sampling import check_mapped, check_way, choose_lines, draw_rows, key_batch, priorities
+from .sampling import check_mapped, check_way, choose_lines, draw_rows, key_table, priorities
 from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats, file_facts, infer_scale, is_made_up, item_columns_in, item_mapping,
                         item_table, join_tables, merge_items, parse_rows, place_images, review_table)
 
@@ -120,9 +120,8 @@ def _take_events(log, batch, seen):
     return events.assign(row=np.searchsorted(batch.lines, events.line.astype("int64")) + seen + 1)
 
 # %% ../nbs/08_parquet.ipynb #efcba167
-def _clean_batch(batch, plan, log):
-    "The cleaned reviews of a batch."
-    lines, records = parse_rows(batch, plan.source, "reviews", log)
+def _clean_records(lines, records, plan, log):
+    "The cleaned reviews of some records."
     if not records: return pd.DataFrame(columns=list(REVIEW_COLUMNS))
     frame, _ = review_table(lines, records, plan.mapping, plan.source.columns, log, plan.source.kind == "table")
     return clean_reviews(frame, plan.scale, plan.has_text, log)
@@ -151,10 +150,12 @@ def _scatter_reviews(plan, making, seed):
     with _writer(making/"keys.parquet", KEY_COLUMNS) as keys:
         for batch in batches_of(plan.source):
             if count is None: count = max(1, int(len(batch)/(batch.share or 1)/50_000))
-            keys.write_table(_arrow(key_batch(batch, seen, plan.source, plan.mapping, codes), KEY_COLUMNS))
-            frame = _clean_batch(batch, plan, log)
+            place = lambda lines: np.searchsorted(batch.lines, np.asarray(lines, dtype=np.int64)) + seen + 1
+            lines, records = parse_rows(batch, plan.source, "reviews", log)
+            keys.write_table(_arrow(key_table(place(lines), lines, records, plan.source.columns, plan.mapping, codes), KEY_COLUMNS))
+            frame = _clean_records(lines, records, plan, log)
+            frame = frame.assign(row=place(frame.line), item_row=-1)
             events.append(_take_events(log, batch, seen))
-            frame = frame.assign(row=np.searchsorted(batch.lines, frame.line.astype("int64")) + seen + 1, item_row=-1)
             buckets.add(frame, (priorities(frame.row, seed) >> np.uint64(40)).astype(int)*count >> 24)
             seen += len(batch)
     buckets.close()
