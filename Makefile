@@ -65,7 +65,7 @@ clean: ## remove what runs have made (data/ and runs/); the environment stays
 
 lock: $(STAMP) ## resolve settings.ini anew into requirements.lock (for Python 3.10 to 3.12, all platforms)
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --universal --python-version 3.10 --no-annotate --no-header --constraint dev/constraints.txt --upgrade -q -o requirements.lock
+	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --extra fast --universal --python-version 3.10 --no-annotate --no-header --constraint dev/constraints.txt --upgrade -q -o requirements.lock
 
 hooks: $(STAMP) ## install the git hooks that keep notebooks clean and mergeable
 	@$(BIN)/nbdev_install_hooks
