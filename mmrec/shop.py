@@ -132,13 +132,14 @@ STYLES = { # how people write: (share, probability that each of `TEXT` is mentio
 
 # %% ../nbs/01_shop.ipynb #d9913fb4
 def fashion_world(
-    pictures="informative", # or `useless`: nothing that shows in a picture drives the rating
+    pictures="informative", # or `useless`: nothing that shows in a picture drives the rating; `reversed`: what is liked here is disliked there
 ):                          # `Network` of eleven variables, `stars` (1-5) among them
     "Build the shop's generative story."
-    if pictures not in ("informative", "useless"):
-        raise MmrecError(f"pictures={pictures!r} is no world of this shop", fix="choose 'informative' or 'useless'")
+    if pictures not in ("informative", "useless", "reversed"):
+        raise MmrecError(f"pictures={pictures!r} is no world of this shop", fix="choose 'informative', 'useless' or 'reversed'")
     net, score = Network(), 0
     for name, (values, share, effect) in CAUSES.items():
+        if pictures == "reversed" and name in PICTURE: effect = 2*np.dot(share, effect) - np.array(effect)
         net.add(name, values, share)
         score = np.add.outer(score, effect)
     below = 1/(1 + np.exp(np.subtract.outer(score, CUTS)))
@@ -1019,7 +1020,7 @@ def make_shop(
     n_items=2000,           # lines of metadata
     n_reviews=25000,        # lines of reviews
     seed=0,                 # the same seed gives the same bytes
-    pictures="informative", # or `useless`: nothing in a picture drives the rating
+    pictures="informative", # or `useless`, `reversed`: see `fashion_world`
 ):                          # `Shop`
     "Make a shop, finish one that was interrupted, or reuse one that is complete."
     folder, world = Path(folder), fashion_world(pictures)
@@ -1112,7 +1113,7 @@ def mentions():
 
 # %% ../nbs/01_shop.ipynb #b2ecaf4f
 def reachable(
-    pictures="informative", # which world: `informative` or `useless`
+    pictures="informative", # which world: `informative`, `useless` or `reversed`
 ):                          # DataFrame: a row for each kind of evidence; columns `accuracy`, `balanced`, `mae` (stars)
     "The best expected scores that anyone can reach for a new product and a new customer."
     import pandas as pd

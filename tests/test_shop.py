@@ -208,3 +208,13 @@ def test_server_serves_pictures_and_nothing_else(shop):
         for path in ("/shop.json", "/images/I/../../shop.json", "/images/I/%2e%2e%2fshop.json", "/"): assert requests.get(server.url + path).status_code == 404
     with pytest.raises(requests.ConnectionError): requests.get(server.url + "/", timeout=1)
     assert threading.active_count() <= before + 1
+
+
+def test_the_reversed_world_mirrors_the_looks_and_nothing_else():
+    there, here = sh.fashion_world("reversed"), sh.fashion_world()
+    stars = np.arange(1, 6)
+    means = [{name: net.chances(name, "stars") @ stars/net.chances(name) for name in sh.CAUSES} for net in (here, there)]
+    for name in sh.PICTURE: assert np.corrcoef(means[0][name], means[1][name])[0, 1] < -.95
+    for name in ("fit", "fabric", "wear", "service", "taste", "quality"): assert np.corrcoef(means[0][name], means[1][name])[0, 1] > .99
+    best = sh.reachable("reversed")
+    assert best.loc["text + image", "accuracy"] > best.loc["text", "accuracy"] + .01
