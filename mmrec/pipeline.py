@@ -7,7 +7,7 @@ __all__ = ['VERSIONS', 'TableChoices', 'DataChoices', 'RunConfig', 'command_line
            'describe', 'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions',
            'fit_network', 'Prepared', 'fit_one', 'fit_all', 'reachable', 'reachable_scores', 'differences',
            'save_figures', 'save_galleries', 'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'score_models',
-           'baselines', 'prepare', 'train', 'score', 'prediction_table', 'run', 'write_run']
+           'baselines', 'prepare', 'train', 'score', 'prediction_table', 'built_in_shop', 'run', 'write_run']
 
 # %% ../nbs/21_pipeline.ipynb #5072cde8
 import contextlib, importlib.metadata, platform, shlex, threading, time
@@ -537,6 +537,14 @@ def _run_folder(config, name):
     while (out/final).exists(): final, number = f"{stem}-{number}", number + 1
     return out/final
 
+# %% ../nbs/21_pipeline.ipynb #36ed7c7c
+def built_in_shop(
+    config, # a `RunConfig`
+):          # the `Shop` that it asks for
+    "Make the built-in shop, or open it where an earlier run has made it."
+    key = f"shop-{config.shop_items}-{config.shop_reviews}-{config.seed}-{config.shop_pictures}"
+    return make_shop(Path(config.data)/key, config.shop_items, config.shop_reviews, config.seed, config.shop_pictures)
+
 # %% ../nbs/21_pipeline.ipynb #d3ada79f
 def run(
     config=None, # a `RunConfig`; None: the built-in shop with all defaults
@@ -551,9 +559,7 @@ def run(
         (folder/"figures").mkdir()
         bench = Bench(config, folder, meter)
         if not config.reviews:
-            with meter.stage("built-in shop"):
-                key = f"shop-{config.shop_items}-{config.shop_reviews}-{config.seed}-{config.shop_pictures}"
-                bench.shop = make_shop(Path(config.data)/key, config.shop_items, config.shop_reviews, config.seed, config.shop_pictures)
+            with meter.stage("built-in shop"): bench.shop = built_in_shop(config)
         prepared = [prepare(bench, name) for name in config.protocols]
         train(bench, prepared)
         write_run(bench, prepared, {ready.name: score(bench, ready) for ready in prepared})
