@@ -38,18 +38,18 @@ def record(
     file,   # results file without suffix, e.g. 'data'
     claim,  # what is claimed, the key of the record
     ours,   # our figure
-    theirs, # the alternative's figure
-    unit,   # 'seconds' (less is better) or a rate such as 'pictures/s' (more is better)
+    theirs, # the alternative's figure; None where there is none
+    unit,   # 'seconds' (less is better), a rate such as 'pictures/s' (more is better) or what is counted, e.g. 'share of worlds'
     data,   # on what it was measured
     **more, # further facts, e.g. peak_mb
 ):          # the record
     "Keep a figure as measured, in place of an earlier one of the same claim, and print it."
     path = RESULTS/f"{file}.json"
     rows = [r for r in (json.loads(path.read_text()) if path.exists() else []) if r["claim"] != claim]
-    ratio = theirs/ours if unit == "seconds" else ours/theirs
-    row = dict(claim=claim, ours=round(ours, 3), theirs=round(theirs, 3), ratio=round(ratio, 2), unit=unit, data=data, machine=machine(),
-               date=datetime.date.today().isoformat(), **more)
+    top, bottom = (theirs, ours) if unit == "seconds" else (ours, theirs)
+    row = dict(claim=claim, ours=round(ours, 3), theirs=theirs if theirs is None else round(theirs, 3), ratio=round(top/bottom, 2) if theirs and bottom else None,
+               unit=unit, data=data, machine=machine(), date=datetime.date.today().isoformat(), **more)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(sorted(rows + [row], key=lambda r: r["claim"]), indent=1, ensure_ascii=False) + "\n", encoding="utf8")
-    print(f"{claim}: ours {row['ours']:g}, theirs {row['theirs']:g} {unit}, ratio {row['ratio']:g}")
+    print(f"{claim}: ours {row['ours']:g}" + (f", theirs {row['theirs']:g}" if theirs is not None else "") + f" {unit}" + (f", ratio {row['ratio']:g}" if row["ratio"] is not None else ""), flush=True)
     return row

@@ -77,18 +77,18 @@ def _products(n_rows, groups):
     if len(names) < 2: raise MmrecError(f"{len(names)} product: what is true of it may be false of all others", where="compare", fix="test on reviews of several products")
     return code
 
-# %% ../nbs/19_statistics.ipynb #e314476c
+# %% ../nbs/19_statistics.ipynb #c75dee93
 def _compare_tables(
     a, b,    # what is added up of each product for each model, arrays [G, k]
     score,   # from sums [b, k] to scores [b, m]
     sizes, **how, # as in `_compare`
 ):           # list of m `Comparison`
     "Compare two models whose scores are functions of sums over products."
-    swap = tuple(a.sum(axis=0)) < tuple(b.sum(axis=0))
-    if swap: a, b = b, a
-    order = np.lexsort(np.hstack([a, b]).T)
-    a, b = a[order], b[order]
-    found = _compare(lambda half: score(half @ a) - score(half @ b), sizes[order], **how)
+    ways = [np.hstack([sizes[:, None], *pair]) for pair in ((a, b), (b, a))]
+    ways = [w[np.lexsort(w.T)] for w in ways]
+    swap = bool((ways[0] < ways[1])[ways[0] != ways[1]][:1].any())
+    sizes, a, b = np.split(ways[swap], [1, 1 + a.shape[1]], axis=1)
+    found = _compare(lambda half: score(half @ a) - score(half @ b), sizes[:, 0], **how)
     return [Comparison(**asdict(c) | dict(gain=-c.gain, low=-c.high, high=-c.low)) for c in found] if swap else found
 
 # %% ../nbs/19_statistics.ipynb #64d33f97
@@ -206,16 +206,17 @@ def _needed(effective, power, alpha):
     c = norm.ppf(1 - alpha/2)
     return norm.ppf(power) + c/np.sqrt(1 - c*c/effective) if effective > c*c else np.inf
 
-# %% ../nbs/19_statistics.ipynb #45f79977
+# %% ../nbs/19_statistics.ipynb #d10eb4c9
 def detectable_gain(
     pilot,     # a `Comparison` of two such models on such reviews
     power=.8,  # chance to see the gain
     alpha=.05, # level of the test; divide it by the number of comparisons where there are several
 ):             # the smallest true gain that is seen with that chance, in the unit of the score
     "What gain could this test set show?"
-    return float(_needed(pilot.effective, power, alpha)*pilot.se)
+    needed = _needed(pilot.effective, power, alpha)
+    return float(needed*pilot.se) if np.isfinite(needed) and 2.**(1 - pilot.products) <= alpha else np.inf
 
-# %% ../nbs/19_statistics.ipynb #0725f82c
+# %% ../nbs/19_statistics.ipynb #4a688786
 def products_needed(
     pilot,     # a `Comparison` of two such models on such reviews
     gain,      # true gain that is to be seen, above 0
@@ -228,7 +229,7 @@ def products_needed(
     if pilot.se == 0: raise MmrecError("the pilot's models never differ", where="products_needed", fix="compare models that differ somewhere")
     short = lambda log: _needed(pilot.effective*np.exp(log), power, alpha)*pilot.se/np.exp(log/2) - gain
     with np.errstate(over="ignore"): log = brentq(lambda l: min(short(l), 1e9), -30, 60)
-    return int(np.ceil(pilot.products*np.exp(log) - 1e-6))
+    return max(int(np.ceil(pilot.products*np.exp(log) - 1e-6)), int(np.ceil(1 - np.log2(alpha))))
 
 # %% ../nbs/19_statistics.ipynb #0ce5c402
 def _words(x, unit):
