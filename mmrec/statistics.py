@@ -116,7 +116,7 @@ def _measures(counts, values):
         scores = confusion_scores(counts.reshape(-1, len(values), len(values)), values)
     return np.stack([scores[m]*sign for m, sign in MEASURES.items()], axis=1)
 
-# %% ../nbs/19_statistics.ipynb #6175e465
+# %% ../nbs/19_statistics.ipynb #0850b0bd
 def compare_measures(
     y,              # true class numbers [n]
     a, b,           # two models' predicted class numbers, arrays [n]
@@ -125,7 +125,7 @@ def compare_measures(
     **how,          # level, n_draws, seed as in `compare_paired`
 ):                  # dict from measure to `Comparison`; gain above zero: `a` is better
     "Compare two models on the same rows by all measures of a confusion matrix."
-    if not len(y) == len(a) == len(b): 
+    if not len(y) == len(a) == len(b):
         raise MmrecError(f"{len(y)} true classes, {len(a)} and {len(b)} predicted ones", where="compare_measures", fix="predict the same rows with both models")
     code = _products(len(y), groups)
     tables = [_group_counts(y, p, len(values), code).astype(float) for p in (a, b)]
