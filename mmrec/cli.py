@@ -18,6 +18,7 @@ commands:
   describe  look at a data set: stars first, then everything else
   convert   read raw files once and write tables that load in a fraction of a second
   shop      write the built-in, made-up shop (Amazon Reviews 2023 format)
+  features  list or remove the vectors that runs have kept
   report    write a run folder's report.html again
   version   versions of mmrec and of what its numbers depend on
 """
@@ -62,6 +63,12 @@ examples:
 """, report="""\
 examples:
   mmrec report runs/20260101-120000-shop
+""", features="""\
+examples:
+  mmrec features ls
+      what each store holds, how large it is and when it was last written
+  mmrec features rm 3f2a
+      remove the store whose name begins with 3f2a
 """, version="examples:\n  mmrec version\n")
 EXITS = "exit codes: 0 done · 1 something in the data, files or options is wrong (one line says what) · 2 unknown option · 130 stopped with Ctrl-C"
 
@@ -109,6 +116,7 @@ def make_parser(
     if command == "fetch": _fetch_options(parts["fetch"])
     parts["describe"].add_argument("--figure", metavar="FILE", help="also draw the card into this file (.png, .pdf, .svg)")
     parts["convert"].add_argument("folder", help="where the tables go")
+    if command == "features": _features_options(parts["features"])
     parts["report"].add_argument("run", help="a run folder")
     for part in parts.values(): part.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole trace of an error")
     return top
@@ -121,6 +129,13 @@ def _shop_options(parser):
     parser.add_argument("--reviews", type=int, default=25_000, metavar="N", help="reviews (default: 25000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same bytes (default: 0)")
     parser.add_argument("--pictures", default="informative", choices=("informative", "useless"), help="whether pictures tell anything about the rating")
+
+# %% ../nbs/23_cli.ipynb #ccb802d8
+def _features_options(parser):
+    "Options of `mmrec features`."
+    parser.add_argument("action", choices=("ls", "rm"), help="ls lists the stores, rm removes one")
+    parser.add_argument("name", nargs="?", help="for rm: the store's name or its beginning, or all")
+    parser.add_argument("--data", default="data", metavar="FOLDER", help="working folder of the runs (default: data)")
 
 # %% ../nbs/23_cli.ipynb #06a4fce8
 def _fetch_options(parser):
@@ -186,6 +201,19 @@ def _shop(args):
     shop = make_shop(args["folder"], args["items"], args["reviews"], args["seed"], args["pictures"])
     print(shop, shop.reviews_path, shop.meta_path, shop.images_dir, sep="\n")
 
+# %% ../nbs/23_cli.ipynb #a310d3e9
+def _features(args):
+    "mmrec features"
+    import pandas as pd
+    from mmrec.core import MmrecError
+    from mmrec.features import list_stores, remove_store
+    folder = f"{args['data']}/vectors"
+    stores = list_stores(folder)
+    if args["action"] == "ls": return print(pd.DataFrame(stores).to_string(index=False) if stores else f"no vectors are kept in {folder}")
+    if not args["name"]: raise MmrecError("no store named", where="mmrec features rm", fix="mmrec features ls shows the names; 'all' removes every one")
+    names = [s["name"] for s in stores] if args["name"] == "all" else [args["name"]]
+    for name in names: print("removed", remove_store(folder, name))
+
 # %% ../nbs/23_cli.ipynb #3f26bdad
 def _report(args):
     "mmrec report"
@@ -219,7 +247,7 @@ def main(
     args = vars(parser.parse_args(argv))
     debug, command = args.pop("debug"), args.pop("command")
     if command is None: parser.print_help(); return 0
-    try: dict(run=_run, fetch=_fetch, describe=_describe, convert=_convert, shop=_shop, report=_report, version=_version)[command](args)
+    try: dict(run=_run, fetch=_fetch, describe=_describe, convert=_convert, shop=_shop, features=_features, report=_report, version=_version)[command](args)
     except KeyboardInterrupt:
         print("\nmmrec: stopped; what was finished (pictures, vectors, networks) is kept, run the same command to go on", file=sys.stderr)
         return 130

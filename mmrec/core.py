@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'UMASK', 'PALETTE', 'ORDERED', 'MmrecError', 'os_errors', 'atomic_path', 'atomic_folder',
-           'write_json', 'read_json', 'content_key', 'file_sha256', 'VectorStore', 'no_gc', 'seed_everything',
-           'progress', 'StageMeter', 'figure_style']
+           'write_json', 'read_json', 'content_key', 'file_sha256', 'no_gc', 'seed_everything', 'progress',
+           'StageMeter', 'figure_style']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, gc, hashlib, json, os, random, shutil, sys, tempfile, threading, time, zipfile, zlib
+import contextlib, errno, gc, hashlib, json, os, random, shutil, sys, tempfile, threading, time
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -135,57 +135,6 @@ def file_sha256(
     with os_errors(path), open(path, "rb") as f:
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
-
-# %% ../nbs/00_core.ipynb #46960e38
-class VectorStore:
-    "Vectors of one encoder on disk, found by the content that they were computed from."
-    def __init__(self,
-        folder, # where stores live
-        key,    # the encoder's key: everything that its output depends on
-    ):
-        self.folder = Path(folder)/content_key(key)
-
-# %% ../nbs/00_core.ipynb #bdc4b80c
-@patch
-def load(
-    self:VectorStore,
-): # dict from content key to vector, of all pieces that can be read
-    "Read all pieces; delete those that are damaged."
-    known = {}
-    for piece in sorted(self.folder.glob("*.npz")):
-        try:
-            with np.load(piece, allow_pickle=False) as z: known.update(zip(z["keys"].tolist(), z["vectors"]))
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error): piece.unlink(missing_ok=True)
-    return known
-
-# %% ../nbs/00_core.ipynb #2e3aed97
-@patch
-def _add(self:VectorStore, keys, vectors):
-    "Write one block whole; return it as `{key: vector}`."
-    vectors = np.asarray(vectors, dtype=np.float32)
-    with atomic_path(self.folder/f"{content_key(keys)}.npz") as tmp:
-        np.savez(tmp, keys=np.array(keys), vectors=vectors)
-    return dict(zip(keys, vectors))
-
-# %% ../nbs/00_core.ipynb #8153981b
-@patch
-def get(self:VectorStore,
-    keys,         # a content key for each input; equal keys mean equal inputs
-    compute,      # called with a list of positions in `keys`, returns their vectors [m, d]
-    block=512,    # how many vectors are computed and written at a time
-    advance=None, # called with the number of vectors that a block added or that were there
-):                # float32 array [len(keys), d]; a row of NaN stands for an input without a vector
-    "Vectors for `keys` in their order, computing only what the store lacks, each unique key once."
-    known, position = self.load(), {}
-    for i, k in enumerate(keys):
-        if k not in known: position.setdefault(k, i)
-    missing = list(position)
-    if advance: advance(len(set(keys)) - len(missing))
-    for start in range(0, len(missing), block):
-        part = missing[start:start + block]
-        known |= self._add(part, compute([position[k] for k in part]))
-        if advance: advance(len(part))
-    return np.stack([known[k] for k in keys]) if len(keys) else np.zeros((0, 0), np.float32)
 
 # %% ../nbs/00_core.ipynb #0c691d64
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ _MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|.
 def _decode(
     source,     # open binary file
     max_pixels, # refuse pictures of more pixels than this, before decoding
+    draft=None, # see `open_image`
 ):              # Pillow picture, all of its pixels in memory
     "Open a picture, look at its size, and only then decode it."
     Image.init()
@@ -51,6 +52,7 @@ def _decode(
         head = _head(source)
         raise ImageError("truncated" if _MAGIC.match(head) else "not an image", f"begins with {head!r}" if head else "empty") from e
     if im.width*im.height > max_pixels: raise ImageError("too large", f"{im.width} x {im.height} pixels")
+    if draft and im.format == "JPEG": im.draft(None, (draft, draft))
     try: im.load()
     except Exception as e: raise ImageError("truncated", e) from e
     return im
@@ -90,10 +92,11 @@ def _to_rgb(im):
 def open_image(
     path,                  # picture file
     max_pixels=50_000_000, # refuse larger pictures, before decoding
+    draft=None,            # a JPEG may be decoded at a half, quarter or eighth, but no side below so many pixels
 ):                         # Pillow picture in mode RGB
     "Read a picture as upright 8-bit RGB; an `ImageError` names the file and what is wrong with it."
     with os_errors(path), open(path, "rb") as f:
-        try: return _to_rgb(_decode(f, max_pixels))
+        try: return _to_rgb(_decode(f, max_pixels, draft))
         except ImageError as e: raise ImageError(e.status, e.reason, where=path) from e
         except (ValueError, OSError) as e: raise ImageError("not an image", e, where=path) from e
 

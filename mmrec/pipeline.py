@@ -24,7 +24,8 @@ from .data import load_dataset
 from .parquet import converted_keys, is_converted, load_converted
 from .card import data_card
 from .images import attach_images, check_images, download_images, status_counts
-from .text import encode, text_encoder
+from .features import encode
+from .text import text_encoder
 from .vision import image_encoder
 from .fusion import Fusion, gather, leakage, product_groups, split_rows
 from .classifier import SIDE_BY_SIDE, RatingClassifier, all_classes, balanced_weights, load_classifier, majority_proba, tfidf_logreg, undo_weights
@@ -62,6 +63,8 @@ class DataChoices(TableChoices):
     text: str = _choice("auto", "text encoder: auto, minilm, tfidf, distilbert, a hub name, a folder, or none")
     image: str = _choice("auto", "image encoder: auto, classical, resnet50, resnet50-v1, a torchvision name, NAME:WEIGHTS_FILE, or none")
     text_from: str = _choice("auto", "what the text encoder reads: review, title+review, item, or auto (reviews where there are any, else items)")
+    precision: str = _choice("auto", "arithmetic of the encoders' networks: exact (32 bits), bfloat16, int8, fast (as few bits as agree with 32), or auto (the encoder's own)")
+    half_features: bool = _choice(False, "keep vectors on disk in 16 bits, half the size")
 
 # %% ../nbs/21_pipeline.ipynb #551f2176
 @dataclass
@@ -188,6 +191,14 @@ def documents(
     if text_from not in sources: raise MmrecError(f"unknown source of text {text_from!r}", where="--text-from", fix="use review, title+review, item or auto")
     return sources[text_from].tolist(), text_from
 
+# %% ../nbs/21_pipeline.ipynb #6dfd9ead
+def _vectors(encoder, inputs, config, desc):
+    "Vectors kept for later runs, and the encoder's name with its arithmetic."
+    if config.precision != "auto" and "precision" in encoder.get_params(): encoder.set_params(precision=config.precision)
+    vectors = encode(encoder, inputs, Path(config.data)/"vectors", desc, "float16" if config.half_features else "float32")
+    bits = getattr(encoder, "kind", "exact")
+    return vectors, encoder.label + ("" if bits == "exact" else f", {bits}")
+
 # %% ../nbs/21_pipeline.ipynb #2438f0d1
 def text_vectors(
     texts,  # n texts
@@ -197,7 +208,7 @@ def text_vectors(
     "Encode each distinct text once; vectors of pretrained encoders are kept for later runs."
     encoder = text_encoder(config.text)
     encoder.fit([texts[i] for i in train])
-    return encode(encoder, texts, Path(config.data)/"vectors", desc="encode text"), encoder.label
+    return _vectors(encoder, texts, config, "encode text")
 
 # %% ../nbs/21_pipeline.ipynb #89764bec
 def image_vectors(
@@ -206,9 +217,8 @@ def image_vectors(
     config, # a `RunConfig`
 ):          # (float32 array [n, d], the encoder's label)
     "Encode each picture once and gather the vectors to the reviews."
-    encoder = image_encoder(config.image)
-    vectors = encode(encoder, items["image_path"].tolist(), Path(config.data)/"vectors", desc="encode pictures")
-    return gather(vectors, items["item"], wanted), encoder.label
+    vectors, label = _vectors(image_encoder(config.image), items["image_path"].tolist(), config, "encode pictures")
+    return gather(vectors, items["item"], wanted), label
 
 # %% ../nbs/21_pipeline.ipynb #dbbf9038
 VERSIONS = ("mmrec", "numpy", "pandas", "scikit-learn", "tensorflow", "keras", "torch", "torchvision", "transformers", "pillow")

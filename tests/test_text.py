@@ -3,7 +3,8 @@ import os, socket, subprocess, sys
 import numpy as np, pytest
 from mmrec import text
 from mmrec.core import MmrecError
-from mmrec.text import TfidfSVD, TransformerText, clean_text, encode, model_folder, text_encoder, token_batches
+from mmrec.features import clean_text, encode
+from mmrec.text import TfidfSVD, TransformerText, model_folder, text_encoder, token_batches
 
 TEXTS = ["the zip broke", "", "zip", "very very small " * 40, "😀 \ud83d", "the zip broke", "lovely " * 10_000]
 
@@ -50,7 +51,7 @@ def test_scikit_learn_shape(tiny):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     encoder = clone(TransformerText(tiny, normalize=True))
-    assert encoder.get_params()["normalize"] and not hasattr(encoder, "net_")
+    assert encoder.get_params()["normalize"] and not hasattr(encoder, "engine_")
     assert make_pipeline(encoder, StandardScaler()).fit_transform(TEXTS).shape == (7, 32)
     assert len(encoder.get_feature_names_out()) == encoder.dim == 32
     assert np.allclose((encoder.transform(TEXTS)**2).sum(1), 1, atol=1e-5)
@@ -125,7 +126,7 @@ def test_hub_out_of_reach(monkeypatch, answer):
 
 def test_misfit_of_torch_and_torchvision(tmp_path):
     (tmp_path/"torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    code = "from mmrec.text import check_torch\ntry: check_torch()\nexcept Exception as e: print(type(e).__name__, e)"
+    code = "from mmrec.engines import check_torch\ntry: check_torch()\nexcept Exception as e: print(type(e).__name__, e)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"})
     assert out.stdout.startswith("MmrecError") and "--force-reinstall torch torchvision" in out.stdout and out.stdout.count("\n") == 1
 
@@ -158,7 +159,7 @@ def test_encode_with_store(tiny, tmp_path):
     encoder = TransformerText(tiny)
     first = encode(encoder, TEXTS, tmp_path/"store")
     again = TransformerText(tiny)
-    assert (encode(again, TEXTS, tmp_path/"store") == first).all() and not hasattr(again, "net_")
+    assert (encode(again, TEXTS, tmp_path/"store") == first).all() and not hasattr(again, "engine_")
     assert encode(again, [], tmp_path/"store").shape == (0, 32)
     assert np.allclose(encode(encoder, TEXTS), first, atol=1e-6)
 

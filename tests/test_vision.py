@@ -4,7 +4,7 @@ import numpy as np, pytest
 from PIL import Image, ImageDraw
 from mmrec import vision
 from mmrec.core import MmrecError
-from mmrec.text import encode
+from mmrec.features import encode
 from mmrec.vision import ClassicalVision, TorchvisionImage, colour_histogram, describe, find_object, hog, image_encoder, local_patterns
 
 
