@@ -79,7 +79,7 @@ def pool(
 # %% ../nbs/13_text.ipynb #7173487b
 def token_batches(
     lengths,     # tokens of each text
-    budget=2048, # a batch has at most so many cells (texts × longest text), but at least one text
+    budget=512, # a batch has at most so many cells (texts × longest text), but at least one text
 ):               # list of arrays of positions in `lengths`, longest texts first
     "Cut texts into batches of like length, each within a budget of cells."
     order, batches, start = np.argsort(-np.asarray(lengths), kind="stable"), [], 0
@@ -276,7 +276,7 @@ def load(self:TransformerText):
     self.limit_, self.hidden_ = min(self.max_length, self.tokenizer_.model_max_length, limit), net.config.hidden_size
     device = pick_device(self.device)
     self.engine_ = make_engine(_pooled(net, self.pooling, self.normalize), self.precision, device, self._int8_key(), self._calibration, True, self.label)
-    self.budget_ = self.token_budget or (65_536 if device.type == "cuda" else 1024 if self.engine_.kind == "int8" else 2048)
+    self.budget_ = self.token_budget or (65_536 if device.type == "cuda" else 512) # what lies in a processor's cache, and what fills a GPU
     return self
 
 # %% ../nbs/13_text.ipynb #2b14c2a7

@@ -1,0 +1,231 @@
+"""How fast are the encoders, against the course project's loop, against sentence-transformers, and against the machine?
+
+    python bench/encoders.py                                        about 6 minutes on two cores
+    python bench/encoders.py --weights squeezenet1_1.npz --posters FOLDER --ratings ratings.csv --scale 0.5-5:0.5
+                                                                    also: does a classifier notice fast features of real weights?
+
+Full-size DistilBERT and ResNet50 with made-up weights (speed does not depend on them), MiniLM with its own. The ways take turns,
+three rounds; the median of each counts. Texts are made up, their lengths are lognormal like those of reviews: median 24 word pieces,
+cut at 128. Pictures are made up: 500 pixels, and 1,500 as in Amazon's `hi_res`, which is what the course project downloads.
+"""
+import argparse, shutil, statistics, tempfile, time
+from pathlib import Path
+import numpy as np
+from record import RESULTS, machine, record
+from mmrec.core import PALETTE, figure_style
+from mmrec.engines import check_torch, cosines, has_openvino, product_rate
+from mmrec.shop import COLOURS, GARMENTS, draw_item
+from mmrec.text import TransformerText, calibration_texts, minilm_folder, text_encoder
+from mmrec.vision import TorchvisionImage, image_encoder
+
+ROUNDS = 3
+TEXTS = "made-up texts, lognormal lengths (median 24 word pieces, at most 128)"
+
+
+def take_turns(ways, rounds=ROUNDS):
+    "Rates (median of the rounds) and last results of {name: (number of inputs, function)}."
+    rates, results = {name: [] for name in ways}, {}
+    for round in range(rounds):
+        for name, (n, way) in ways.items():
+            start = time.perf_counter()
+            results[name] = way()
+            rates[name].append(n/(time.perf_counter() - start))
+            print(f"  round {round + 1}  {name:36} {rates[name][-1]:8.1f}/s", flush=True)
+    return {name: statistics.median(r) for name, r in rates.items()}, results
+
+
+def made_up_texts(n, tokenizer, seed=0):
+    "Different texts with lengths like those of reviews."
+    rng, words = np.random.default_rng(seed), " ".join(calibration_texts()).split()
+    lengths = np.exp(rng.normal(np.log(24), .8, n)).astype(int).clip(1, 126)
+    texts = [" ".join(rng.choice(words, length)) for length in lengths]
+    return [tokenizer.decode(tokenizer(t, truncation=True, max_length=max(3, length + 2))["input_ids"], skip_special_tokens=True) for t, length in zip(texts, lengths)]
+
+
+def text_bench(folder):
+    import torch
+    from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel
+    torch.manual_seed(0)
+    DistilBertModel(DistilBertConfig()).save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (minilm_folder()/name).exists(): shutil.copy(minilm_folder()/name, folder)
+    tokenizer, net = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    texts = made_up_texts(1600, tokenizer)
+    lengths = np.array([len(i) for i in tokenizer(texts, truncation=True, max_length=128)["input_ids"]])
+    few = np.argsort(lengths, kind="stable")[np.linspace(0, len(texts) - 1, 48).astype(int)] # as long as all of them
+
+    def plain(which, **padding):
+        out = []
+        with torch.no_grad():
+            for at in which:
+                block = tokenizer([texts[i] for i in at], return_tensors="pt", truncation=True, max_length=128, **padding)
+                out.append(net(**block).last_hidden_state[:, 0, :].numpy())
+        return np.concatenate(out)
+
+    options = dict(pooling="cls", device="cpu")
+    exact, fast = TransformerText(folder, **options).load(), TransformerText(folder, precision="fast", **options).load()
+    shuffled = np.random.default_rng(1).permutation(len(texts))
+    ways = {"one by one, padded to 128": (48, lambda: plain([[i] for i in few], padding="max_length")),
+            "one by one": (48, lambda: plain([[i] for i in few])),
+            "32 at a time": (128, lambda: plain(np.split(shuffled[:128], 4), padding=True)),
+            "sorted, token budget (exact)": (480, lambda: exact.transform([texts[i] for i in shuffled[:480]])),
+            f"the same, {fast.kind} (fast)": (1600, lambda: fast.transform(texts))}
+    fast.transform(texts[:64])
+    rates, out = take_turns(ways)
+    names = list(ways)
+    reference = exact.transform(texts)
+    same = {names[0]: cosines(reference[few], out[names[0]]), names[1]: cosines(reference[few], out[names[1]]), names[2]: cosines(reference[shuffled[:128]], out[names[2]]),
+            names[3]: cosines(out[names[0]], reference[few]), names[4]: cosines(reference, out[names[4]])}
+    steps = {name: [round(rates[name], 1), round(float(same[name].mean()), 6)] for name in names}
+    data = f"full DistilBERT architecture with made-up weights; {TEXTS}"
+    record("encoders", "text exact vs course loop", rates[names[3]], rates[names[0]], "texts/s", data, cosine=float(same[names[3]].mean()))
+    record("encoders", "text fast vs course loop", rates[names[4]], rates[names[0]], "texts/s", data, kind=fast.kind, cosine=float(same[names[4]].mean()),
+           lowest_cosine=float(same[names[4]].min()), steps=steps)
+    # multiplications and additions of the linear layers and of attention, for tokens that are there
+    operations = (85e6*lengths + 2*2*6*768*lengths.astype(float)**2).mean()
+    bits = {"int8": torch.int8, "bfloat16": torch.bfloat16}.get(fast.kind, torch.float32)
+    peak, peak32 = max(product_rate(bits, 2048) for _ in range(3)), max(product_rate(torch.float32, 2048) for _ in range(3))
+    record("encoders", "text fast share of int8 peak", rates[names[4]]*operations/1e9, peak, "GOP/s", data, kind=fast.kind)
+    record("encoders", "text exact share of 32-bit peak", rates[names[3]]*operations/1e9, peak32, "GFLOP/s", data)
+    return texts, steps
+
+
+def sentence_transformers_bench(texts):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    words = Transformer(str(minilm_folder()), max_seq_length=128)
+    theirs = SentenceTransformer(modules=[words, Pooling(384), Normalize()], device="cpu")
+    exact, usual = text_encoder("minilm", precision="exact", device="cpu").load(), text_encoder("minilm", device="cpu").load()
+    ways = {"sentence-transformers": (len(texts), lambda: theirs.encode(texts)), "ours, exact": (len(texts), lambda: exact.transform(texts)),
+            f"ours, {usual.kind}": (len(texts), lambda: usual.transform(texts))}
+    rates, out = take_turns(ways)
+    data = f"MiniLM; {TEXTS}"
+    record("encoders", "text vs sentence-transformers", rates["ours, exact"], rates["sentence-transformers"], "texts/s", data,
+           cosine=float(cosines(out["sentence-transformers"], out["ours, exact"]).mean()))
+    if usual.kind != "exact":
+        record("encoders", f"text {usual.kind} vs sentence-transformers", rates[f"ours, {usual.kind}"], rates["sentence-transformers"], "texts/s", data,
+               cosine=float(cosines(out["sentence-transformers"], out[f"ours, {usual.kind}"]).mean()))
+
+
+def made_up_pictures(folder, side, n=64):
+    "Drawn products as JPEG files of `side` pixels, with the grain of a photograph."
+    from PIL import Image
+    folder.mkdir()
+    paths, looks = [], [(g, c) for g in GARMENTS for c in COLOURS]
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        picture = np.asarray(draw_item(*looks[i % len(looks)], "plain", "neat", rng, size=500).resize((side, side)), dtype=float)
+        Image.fromarray((picture + rng.normal(0, 3, picture.shape)).clip(0, 255).astype(np.uint8)).save(folder/f"{i}.jpg", quality=88)
+        paths.append(str(folder/f"{i}.jpg"))
+    return paths
+
+
+def keras_loop(paths):
+    "The course project's way: each picture by `predict`."
+    import keras
+    from keras.applications.resnet50 import ResNet50, preprocess_input
+    net = ResNet50(weights=None, include_top=False, pooling="avg")
+    def one(path):
+        x = keras.utils.img_to_array(keras.utils.load_img(path, target_size=(224, 224)))
+        return net.predict(preprocess_input(x[None]), verbose=0)
+    one(paths[0])
+    return lambda: [one(p) for p in paths]
+
+
+def image_bench(folder):
+    import torch, torchvision
+    from PIL import Image
+    torch.manual_seed(0)
+    net = torchvision.models.resnet50(weights=None)
+    torch.save(net.state_dict(), folder/"resnet50.pth")
+    net.fc = torch.nn.Identity()
+    net, recipe = net.eval(), torchvision.models.ResNet50_Weights.IMAGENET1K_V1.transforms()
+
+    def plain(paths):
+        with torch.no_grad(): return np.concatenate([net(recipe(Image.open(p).convert("RGB"))[None]).numpy() for p in paths])
+
+    exact, fast = (TorchvisionImage("resnet50", folder/"resnet50.pth", device="cpu", precision=p).load() for p in ("exact", "fast"))
+    steps = {}
+    for side in (1500, 500):
+        paths = made_up_pictures(folder/str(side), side)
+        ways = {"torch, one by one": (32, lambda: plain(paths[:32])), "exact": (64, lambda: exact.transform(paths)),
+                f"fast ({fast.kind})": (192, lambda: fast.transform(paths*3))}
+        if side == 1500: ways["keras, one by one"] = (16, keras_loop(paths[:16]))
+        for encoder in (exact, fast): encoder.transform(paths[:16])
+        rates, out = take_turns(ways)
+        ours, theirs, name = out[f"fast ({fast.kind})"][:64], plain(paths), "" if side == 1500 else f" ({side} px)"
+        data = f"ResNet50 with made-up weights; 64 made-up JPEG pictures of {side} x {side} pixels"
+        facts = lambda v: dict(cosine=float(cosines(theirs, v).mean()), centred_cosine=float(cosines(theirs, v, centred=True).mean()))
+        record("encoders", "image exact vs torch one by one" + name, rates["exact"], rates["torch, one by one"], "pictures/s", data, **facts(out["exact"]))
+        record("encoders", "image fast vs torch one by one" + name, rates[f"fast ({fast.kind})"], rates["torch, one by one"], "pictures/s", data, kind=fast.kind, **facts(ours))
+        if side == 1500:
+            steps = {way: round(rate, 1) for way, rate in rates.items()}
+            record("encoders", "image exact vs keras predict", rates["exact"], rates["keras, one by one"], "pictures/s", data, steps=steps)
+            record("encoders", "image fast vs keras predict", rates[f"fast ({fast.kind})"], rates["keras, one by one"], "pictures/s", data, kind=fast.kind)
+    return steps
+
+
+def classifier_bench(args, folder):
+    "Does a classifier notice? The same logistic regression on exact and on fast features of the same pictures."
+    from mmrec.data import load_dataset
+    from mmrec.features import encode
+    from mmrec.fusion import gather, product_groups, split_rows
+    from mmrec.images import attach_images
+    from mmrec.shop import make_shop
+    from mmrec.statistics import compare_paired
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    shop = make_shop(folder/"shop")
+    sets = {"built-in shop (made-up)": (load_dataset(shop.reviews_path, shop.meta_path), str(shop.images_dir))}
+    if args.posters: sets["real ratings and posters"] = (load_dataset(args.ratings, sample=25_000, scale=args.scale), args.posters)
+    for name, (data, images) in sets.items():
+        files = {p.stem: str(p) for p in Path(images).iterdir()}
+        items = data.reviews["item"].unique()
+        if name.startswith("built"): files = dict(zip(data.items["item"], [files.get(Path(u or "").name.partition(".")[0], "") for u in data.items["image_url"]]))
+        paths = [files.get(str(i), "") for i in items]
+        features = {p: encode(image_encoder(f"squeezenet1_1:{args.weights}", precision=p, preprocess=args.preprocess), paths) for p in ("exact", "fast")}
+        keep = np.isin(data.reviews["item"], items[np.isfinite(features["exact"]).all(1)])
+        rows, y = data.reviews[keep], data.y[keep] if hasattr(data, "y") else data.reviews["label"][keep].to_numpy()
+        order = np.random.default_rng(0).permutation(rows["item"].unique())
+        test = rows["item"].isin(set(order[:len(order)//5])).to_numpy()
+        right = {}
+        for precision, vectors in features.items():
+            X = vectors[np.searchsorted(np.sort(items), rows["item"]) if False else [dict(zip(items, range(len(items))))[i] for i in []] or rows["item"].map(dict(zip(items, range(len(items))))).to_numpy()]
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=300)).fit(X[~test], y[~test])
+            right[precision] = (model.predict(X[test]) == y[test]).astype(float)
+        gain = compare_paired(right["fast"], right["exact"], rows["item"][test].to_numpy())
+        record("encoders", f"accuracy with fast against exact image features, {name}", right["fast"].mean(), right["exact"].mean(), "accuracy",
+               f"{name}; SqueezeNet with real weights, logistic regression, {int(test.sum()):,} test reviews of new items", difference=float(gain.gain), low=float(gain.low), high=float(gain.high))
+
+
+def draw(texts, pictures):
+    "The figure of all steps."
+    import matplotlib.pyplot as plt
+    figure_style()
+    fig, axes = plt.subplots(1, 2, figsize=(10, 2.6))
+    for ax, steps, what in ((axes[0], {k: v[0] for k, v in texts.items()}, "texts a second (DistilBERT)"), (axes[1], dict(sorted(pictures.items(), key=lambda s: s[1])), "pictures a second (ResNet50, 1,500 px)")):
+        bars = ax.barh(list(steps), list(steps.values()), color=PALETTE[0])
+        ax.bar_label(bars, fmt=" %.0f"); ax.invert_yaxis(); ax.grid(False, axis="y"); ax.set(xlabel=what, xlim=(0, 1.15*max(steps.values())))
+    fig.savefig(RESULTS/"encoders.png", dpi=110)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", help="SqueezeNet 1.1 weights, for the classifier's accuracy")
+    parser.add_argument("--preprocess", default="imagenet", help="imagenet or caffe-bgr, as the weights want it")
+    parser.add_argument("--posters", help="folder of pictures named after the items of --ratings")
+    parser.add_argument("--ratings", help="table of ratings")
+    parser.add_argument("--scale", help="of the ratings, such as 0.5-5:0.5")
+    parser.add_argument("--only", choices=("text", "pictures", "accuracy"), help="one part")
+    args = parser.parse_args()
+    check_torch()
+    print(machine(), "" if has_openvino() else "(without OpenVINO: pip install mmrec[fast])")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        if args.only in (None, "text"):
+            texts, text_steps = text_bench(folder)
+            sentence_transformers_bench(texts[:800])
+        if args.only in (None, "pictures"): picture_steps = image_bench(folder)
+        if args.only is None: draw(text_steps, picture_steps)
+        if args.weights and args.only in (None, "accuracy"): classifier_bench(args, folder)
