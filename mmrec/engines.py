@@ -67,14 +67,14 @@ class TorchEngine:
         net,          # module in evaluation mode: tensors in, vectors [n, dim] out
         device="cpu", # torch device
         bits=32,      # 16: weights and arithmetic in bfloat16
-        channels_last=False, # pictures lie pixel by pixel, as convolutions like it
+        freeze=False, # a convolutional network: channels last and, on a CPU, frozen
     ):
         import torch
         self.device, self.kind = torch.device(device), {32: "exact", 16: "bfloat16"}[bits]
-        self.dtype = {32: torch.float32, 16: torch.bfloat16}[bits]
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.dtype, self.freeze = {32: torch.float32, 16: torch.bfloat16}[bits], freeze and bits == 32 and self.device.type == "cpu"
         net = copy.deepcopy(net) if bits == 16 else net # the caller keeps the exact one
-        self.net = net.eval().to(self.device, self.dtype, memory_format=self.layout if channels_last else torch.preserve_format)
+        self.net = net.eval().to(self.device, self.dtype)
+        if freeze: self.net = self.net.to(memory_format=torch.channels_last)
 
 # %% ../nbs/12_engines.ipynb #7302fd8f
 @patch
@@ -82,9 +82,21 @@ def _put(self:TorchEngine, array):
     "An array on the device; floating-point numbers get the network's type."
     import torch
     x = torch.from_numpy(np.ascontiguousarray(array))
-    if self.device.type == "cuda": x = x.pin_memory().to(self.device, non_blocking=True)
-    else: x = x.to(self.device)
-    return x.to(self.dtype, memory_format=self.layout) if x.is_floating_point() and x.ndim == 4 else x
+    x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
+    return x.to(self.dtype) if x.is_floating_point() else x
+
+# %% ../nbs/12_engines.ipynb #06d467a3
+@patch
+def _freeze(self:TorchEngine, inputs):
+    "Replace the network by its frozen form, if that gives the same vectors for other batch sizes too."
+    import torch
+    self.freeze = False # once
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(torch.jit.trace(self.net, inputs, check_trace=False))
+        for some in (inputs, [torch.cat([x, x[:1]]) for x in inputs]):
+            if not torch.allclose(frozen(*some), self.net(*some), rtol=1e-3, atol=1e-4): return
+        self.net = frozen
 
 # %% ../nbs/12_engines.ipynb #d95a1fbb
 @patch
@@ -92,7 +104,9 @@ def _launch(self:TorchEngine, arrays):
     "Start one batch; a function that waits for its vectors."
     import torch
     with torch.inference_mode():
-        out = self.net(*map(self._put, arrays)).float()
+        inputs = [self._put(a) for a in arrays]
+        if self.freeze: self._freeze(inputs)
+        out = self.net(*inputs).float()
         if self.device.type != "cuda": return lambda: out.cpu().numpy()
         host = torch.empty(out.shape, pin_memory=True).copy_(out, non_blocking=True)
     done = torch.cuda.Event()
@@ -262,4 +276,4 @@ def make_engine(
         record = read_json(folder/"engine.json")
         if kind == "int8" and "why" in record: raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})", fix="take precision='fast', which falls back, or 'exact'")
         if kind == "int8": return Int8Engine(folder/"net.xml", record["cosine"])
-    return TorchEngine(net, device, 16 if kind == "bfloat16" else 32, channels_last=not transformer)
+    return TorchEngine(net, device, 16 if kind == "bfloat16" else 32, freeze=not transformer)

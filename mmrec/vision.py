@@ -24,7 +24,7 @@ from .shop import COLOURS, GARMENTS, draw_item
 # %% ../nbs/14_vision.ipynb #17fb330f
 class ImageEncoder(Encoder):
     "What image encoders share: inputs are paths, known by their bytes; what cannot be read is NaN."
-    block, batch_size, draft = 256, 8, None
+    block, at_once, draft = 256, 8, None
 
 # %% ../nbs/14_vision.ipynb #14a04080
 @patch
@@ -46,10 +46,10 @@ def _read(self:ImageEncoder, path):
 @patch
 def _batches(self:ImageEncoder, paths):
     "Batches of what could be read, read ahead: (positions, (block,))."
-    starts, ahead = range(0, len(paths), self.batch_size), collections.deque()
+    starts, ahead = range(0, len(paths), self.at_once), collections.deque()
     with ThreadPoolExecutor(min(16, os.cpu_count() or 2)) as pool:
         for k in range(len(starts) + 2):
-            if k < len(starts): ahead.append([(i, pool.submit(self._read, paths[i])) for i in range(starts[k], min(starts[k] + self.batch_size, len(paths)))])
+            if k < len(starts): ahead.append([(i, pool.submit(self._read, paths[i])) for i in range(starts[k], min(starts[k] + self.at_once, len(paths)))])
             if k < 2: continue
             good = [(i, picture) for i, future in ahead.popleft() if (picture := future.result()) is not None]
             if good: yield [i for i, _ in good], (np.stack([picture for _, picture in good]),)
@@ -193,7 +193,7 @@ def describe(
 # %% ../nbs/14_vision.ipynb #7c83a834
 class ClassicalVision(ImageEncoder):
     "Colour, outline, texture and shape of the object in a picture; needs no weights."
-    label, dim, key, batch_size = "colour + HOG + texture + shape", 677, "classical-1", 16
+    label, dim, key, at_once = "colour + HOG + texture + shape", 677, "classical-1", 16
 
     def _stream(self, batches): return ((at, vectors) for at, (vectors,) in batches)
 
@@ -296,7 +296,7 @@ class TorchvisionImage(ImageEncoder):
         model="resnet50",        # any classification network of torchvision
         weights="IMAGENET1K_V2", # name of weights, 'DEFAULT' for the best there are, or a file
         preprocess="imagenet",   # 'imagenet' or 'caffe-bgr', see above
-        batch_size=8,            # pictures computed at a time
+        batch_size=None,         # pictures computed at a time; None: what suits the engine
         device="auto",           # 'cpu', 'cuda', 'mps'; 'auto' takes what is there
         precision="exact",       # 'exact', 'bfloat16', 'int8' or 'fast', see `make_engine`
     ):
@@ -392,6 +392,7 @@ def load(self:TorchvisionImage):
     self.recipe_ = (entry or next(iter(get_model_weights(self.model)))).transforms()
     attention = any(name.startswith(("vit", "swin", "maxvit")) for name in [self.model])
     self.engine_ = make_engine(_with_front(net, self.recipe_, self.preprocess), self.precision, pick_device(self.device), self._int8_key(), self._calibration, attention, self.label)
+    self.at_once = self.batch_size or (64 if self.engine_.kind != "int8" and self.engine_.device.type == "cuda" else 8 if self.engine_.kind == "int8" else 4)
     if self.engine_.kind != "exact": self.draft = self.recipe_.resize_size[0]
     self.dim_ = next(self._stream([(0, (np.stack([self._prepare(Image.new("RGB", (64, 64)))]),))]))[1].shape[1]
     return self
