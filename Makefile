@@ -51,8 +51,8 @@ notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean
 	@$(BIN)/nbdev_clean
 	@$(MAKE) --no-print-directory readme
 
-bench: $(STAMP) ## measure what README and chapters claim, into bench/results/ (about 20 minutes; the machine should be idle)
-	@for b in first_run full_size downloads; do echo "bench/$$b.py"; MMREC_PROGRESS=0 $(BIN)/python bench/$$b.py || exit 1; done
+bench: $(STAMP) ## measure what README and chapters claim, into bench/results/ (about 35 minutes; the machine should be idle)
+	@for b in first_run full_size downloads encoders false_alarms; do echo "bench/$$b.py"; MMREC_PROGRESS=0 $(BIN)/python bench/$$b.py || exit 1; done
 
 export: $(STAMP) ## write mmrec/ from nbs/
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export

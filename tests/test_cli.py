@@ -239,3 +239,23 @@ def test_fetch_from_a_host_of_ones_own(tmp_path, capfd):
     assert main(argv) == 0 and len(asked) == 2 and "research" not in capfd.readouterr().err
     server.shutdown()
     assert main(["describe", "--reviews", str(tmp_path/"raw"/"Amazon_Fashion.jsonl.gz"), "--items", str(tmp_path/"raw"/"meta_Amazon_Fashion.jsonl.gz")]) == 0
+
+
+def test_vectors_that_are_kept_are_listed_and_removed(tmp_path, table, capsys):
+    data = str(tmp_path/"data")
+    assert main(["features", "ls", "--data", data]) == 0 and "no vectors are kept" in capsys.readouterr().out
+    from mmrec.features import encode
+    from mmrec.text import text_encoder
+    encode(text_encoder("minilm", precision="exact"), ["warm", "soft"], tmp_path/"data"/"vectors", dtype="float16")
+    assert main(["features", "ls", "--data", data]) == 0
+    name = next(line.split()[0] for line in capsys.readouterr().out.splitlines() if "MiniLM" in line)
+    assert main(["features", "rm", "--data", data]) == 1 and main(["features", "rm", "zz", "--data", data]) == 1
+    assert main(["features", "rm", name[:6], "--data", data]) == 0 and not list((tmp_path/"data"/"vectors").iterdir())
+
+
+def test_claims_are_judged_on_a_table_of_ones_own(tmp_path, table, capsys):
+    words = ["compare", "--reviews", str(table), "--text", "tfidf", "--image", "none", "--seeds", "1", "--draws", "50", "--out", str(tmp_path/"runs"), "--data", str(tmp_path/"data")]
+    assert main(words) == 0, capsys.readouterr().err
+    folder, = (tmp_path/"runs").iterdir()
+    assert {p.name for p in folder.iterdir()} == {"claims.csv", "ablation.csv", "ablation.png"}
+    assert "DistilBERT" in capsys.readouterr().out or pd.read_csv(folder/"claims.csv").size
