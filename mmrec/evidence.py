@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'CLAIMS', 'LADDER', 'Study', 'Trial', 'trials', 'spoil', 'split_of', 'run_trial', 'ablate', 'pooled',
-           'ablation_table', 'plot_ablation', 'row_scores', 'gain_of', 'claim_trials', 'judge_claims', 'readable',
-           'exact_gain', 'made_up_study', 'judge_world', 'graded', 'shuffled_words', 'make_study', 'reachable_on',
-           'leak_ladder', 'leak_worth', 'past_mean', 'known_before', 'before_study', 'cooled', 'slices_of',
-           'slice_table', 'error_gallery', 'compare']
+           'ablation_table', 'plot_ablation', 'row_scores', 'gain_of', 'claim_trials', 'said', 'judge_claims',
+           'readable', 'exact_gain', 'made_up_study', 'judge_world', 'graded', 'shuffled_words', 'make_study',
+           'reachable_on', 'leak_ladder', 'leak_worth', 'past_mean', 'known_before', 'before_study', 'cooled',
+           'slices_of', 'slice_table', 'error_gallery', 'compare']
 
-# %% ../nbs/22_evidence.ipynb #e3cdad84
+# %% ../nbs/22_evidence.ipynb #cb96734b
 import contextlib, itertools, time, zipfile
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
@@ -29,7 +29,7 @@ from .models import fit_temperature, fused, model, with_temperature
 from .statistics import compare_paired, judge
 from .pipeline import Bench, RunConfig, built_in_shop, image_vectors, protocol_of, reachable, read_rows, versions
 
-# %% ../nbs/22_evidence.ipynb #2d331c74
+# %% ../nbs/22_evidence.ipynb #7d4facf1
 @dataclass
 class Study:
     "Review rows and the vectors of each kind of evidence."
@@ -45,7 +45,7 @@ class Study:
     @cached_property
     def groups(self): return self.rows["group"].to_numpy()
 
-# %% ../nbs/22_evidence.ipynb #75f6943b
+# %% ../nbs/22_evidence.ipynb #ef44cd44
 def _evidence_key(block):
     "What stands for a block in a key: its bytes, or the encoder's settings."
     return np.ascontiguousarray(block).tobytes() if isinstance(block, np.ndarray) else f"{type(block).__name__} {block.get_params()}"
@@ -58,7 +58,7 @@ def key(self:Study):
         self.memo["key"] = content_key(self.y.tobytes(), told, *(part for name, block in self.blocks.items() for part in (name, _evidence_key(block))))
     return self.memo["key"]
 
-# %% ../nbs/22_evidence.ipynb #32971787
+# %% ../nbs/22_evidence.ipynb #d02a4b5a
 @patch
 def vectors(self:Study,
     evidence, # a name in `blocks`
@@ -75,7 +75,7 @@ def vectors(self:Study,
         self.memo[at] = clone(made).fit([texts[i] for i in train]).transform(texts)
     return self.memo[at]
 
-# %% ../nbs/22_evidence.ipynb #32c26a13
+# %% ../nbs/22_evidence.ipynb #f195f3fa
 @dataclass(frozen=True)
 class Trial:
     "One cell of an ablation."
@@ -91,7 +91,7 @@ class Trial:
     @property
     def says(self): return (" + ".join(self.evidence) or "majority class") + (f", {self.control}" if self.control else "")
 
-# %% ../nbs/22_evidence.ipynb #16a5b22e
+# %% ../nbs/22_evidence.ipynb #4b365b8e
 def trials(
     **choices, # for each field of `Trial`: a list of values
 ):             # list of different `Trial`s
@@ -99,7 +99,7 @@ def trials(
     grid = [Trial(**dict(zip(choices, values))) for values in itertools.product(*choices.values())]
     return list(dict.fromkeys(replace(t, fusion="early") if len(t.evidence) < 2 else t for t in grid))
 
-# %% ../nbs/22_evidence.ipynb #348c9227
+# %% ../nbs/22_evidence.ipynb #373ac596
 CONTROLS = ("pictures shuffled", "picture noise", "text hidden", "text shuffled within star", "noise added", "labels permuted")
 
 def _others(
@@ -118,7 +118,7 @@ def _others(
     out[there] = new[number]
     return out
 
-# %% ../nbs/22_evidence.ipynb #acea3479
+# %% ../nbs/22_evidence.ipynb #de3437b7
 def _same_star(y, parts, rng):
     "Row numbers [n] in which, within each part, rows of one star have changed places."
     out = np.arange(len(y))
@@ -149,7 +149,7 @@ def spoil(
     elif control: raise MmrecError(f"unknown control {control!r}", where="Trial(control=)", fix=f"use one of {', '.join(CONTROLS)}")
     return blocks, y
 
-# %% ../nbs/22_evidence.ipynb #a742f3af
+# %% ../nbs/22_evidence.ipynb #51c5ced8
 def _halves(split, leak, seed):
     "Half of a split's test part; with `leak` the other half takes the place of as many training rows."
     rng, n = np.random.default_rng([seed, 9]), len(split.test)//2
@@ -170,7 +170,7 @@ def split_of(
     few = np.isin(study.groups[split.train], products[:max(2, round(trial.share*len(products)))])
     return replace(split, train=split.train[few])
 
-# %% ../nbs/22_evidence.ipynb #476341a3
+# %% ../nbs/22_evidence.ipynb #4423743d
 def run_trial(
     study, # a `Study`
     trial, # a `Trial`
@@ -187,7 +187,7 @@ def run_trial(
     proba = {part: all_classes(fitted.predict_proba(rows(getattr(split, part))), fitted.classes_, K).astype(np.float32) for part in ("test", "valid")}
     return dict(test=split.test, valid=split.valid, proba=proba["test"], valid_proba=proba["valid"], seconds=time.perf_counter() - start)
 
-# %% ../nbs/22_evidence.ipynb #cb647380
+# %% ../nbs/22_evidence.ipynb #7628bd36
 def _kept(path):
     "What an earlier run has kept in `path`; None when there is nothing to read."
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -210,7 +210,7 @@ def ablate(
         out[trial] = result
     return out
 
-# %% ../nbs/22_evidence.ipynb #7d9210aa
+# %% ../nbs/22_evidence.ipynb #50b00726
 def pooled(
     study,   # a `Study`
     results, # from `ablate`
@@ -221,7 +221,7 @@ def pooled(
     if not same: raise MmrecError(f"no result for {trial.says!r} ({trial.fusion}, {trial.model}, split {trial.split})", where="pooled", fix="run it with ablate first")
     return np.concatenate([results[t]["test"] for t in same]), np.concatenate([results[t]["proba"] for t in same])
 
-# %% ../nbs/22_evidence.ipynb #c0601789
+# %% ../nbs/22_evidence.ipynb #e57a53a8
 def ablation_table(
     study,        # a `Study`
     results,      # from `ablate`
@@ -238,7 +238,7 @@ def ablation_table(
         out.append({k: v for k, v in fields.items() if k not in ("seed", "options")} | dict(seeds=seeds, reviews=len(rows)) | scores.to_dict() | dict(seconds=seconds))
     return pd.DataFrame(out)
 
-# %% ../nbs/22_evidence.ipynb #6eae1b90
+# %% ../nbs/22_evidence.ipynb #94950be4
 def plot_ablation(
     table,              # from `ablation_table`
     measure="accuracy", # one of `mmrec.evaluation.MEASURES`
@@ -256,7 +256,7 @@ def plot_ablation(
     ax.set(yticks=-np.arange(len(table)), yticklabels=names, xlabel=f"{measure} (95 % interval over products)", ylim=(.6 - len(table), .6))
     return ax
 
-# %% ../nbs/22_evidence.ipynb #71621e0a
+# %% ../nbs/22_evidence.ipynb #4e8481df
 def row_scores(
     y,                  # true class numbers [n]
     proba,              # float array [n, K]
@@ -270,7 +270,7 @@ def row_scores(
     if measure == "log loss": return np.log(np.clip(proba[np.arange(len(y)), y], 1e-6, 1))
     raise MmrecError(f"no row has a {measure!r}", where="row_scores", fix="use accuracy, MAE or log loss")
 
-# %% ../nbs/22_evidence.ipynb #950dd649
+# %% ../nbs/22_evidence.ipynb #1dfc2010
 def gain_of(
     study,              # a `Study`
     results,            # from `ablate`
@@ -284,25 +284,33 @@ def gain_of(
     score = lambda proba: row_scores(study.y[rows], proba, study.values, measure)
     return compare_paired(score(p), score(q), study.groups[rows], **how)
 
-# %% ../nbs/22_evidence.ipynb #44564c37
+# %% ../nbs/22_evidence.ipynb #bd283682
 CLAIMS = ("multimodal beats the best single modality", "a transformer reads better than TF-IDF", "image features boost accuracy")
 
 def claim_trials(
     study,               # a `Study`
     base=Trial(),        # how to join, which model, which split
-    seeds=range(3),      # repetitions with other splits
     words="text:tfidf",  # evidence in question
     transformer="text:minilm",
     pictures="image:classical",
+    text=None,           # which of the two texts is joined with pictures; None: `words`
 ):                       # dict from a name to a `Trial`, to be run with every seed; what the study lacks is left out
     "What must be run to judge the three claims."
     of = lambda *evidence, control="": replace(base, evidence=evidence, control=control, seed=0)
-    text = transformer if transformer in study.blocks else words
+    text = text or words
     out = dict(nothing=of(), words=of(words), words_noise=of(words, control="noise added"), transformer=of(transformer), text=of(text), picture=of(pictures), both=of(text, pictures),
                both_shuffled=of(text, pictures, control="pictures shuffled"), both_noise=of(text, pictures, control="picture noise"), picture_hidden_text=of(text, pictures, control="text hidden"))
     return {name: t for name, t in out.items() if set(t.evidence) <= set(study.blocks)}
 
-# %% ../nbs/22_evidence.ipynb #ee195565
+# %% ../nbs/22_evidence.ipynb #251542c7
+def said(
+    gain,    # `Comparison` of two models
+    verdict, # words of `mmrec.statistics.verdict`
+):           # the words, or that nothing can be told
+    "Take *no effect* back where the two models answer alike."
+    return "cannot tell: the two models answer alike" if gain.se == 0 and verdict.startswith("no ") else verdict
+
+# %% ../nbs/22_evidence.ipynb #4597995f
 def _validation_loss(study, results, trial):
     "Log loss on the validation rows, seeds pooled."
     same = [r for t, r in results.items() if replace(t, seed=0) == replace(trial, seed=0)]
@@ -318,7 +326,7 @@ def _families(study, results, t, **how):
     if {"both", "text"} <= t.keys(): pairs[CLAIMS[2]] = ("both", "text", "both_shuffled")
     return {c: gain(a, b) for c, (a, b, _) in pairs.items()}, {c: gain(a, k) for c, (a, _, k) in pairs.items()}
 
-# %% ../nbs/22_evidence.ipynb #b61ecc1e
+# %% ../nbs/22_evidence.ipynb #7b1b2a22
 def judge_claims(
     study,              # a `Study`
     base=Trial(),       # how to join, which model, which split
@@ -329,17 +337,22 @@ def judge_claims(
     **names,            # words, transformer, pictures, as in `claim_trials`
 ):                      # (table, a row a claim: data, reviews, products, gain, low, high, over control, p, adjusted p, could see, verdict; the results)
     "Give each of the course project's claims a verdict on this study."
+    run = lambda ts: ablate(study, [replace(trial, seed=s) for trial in ts for s in seeds], folder)
     t = claim_trials(study, base, **names)
-    results = ablate(study, [replace(trial, seed=s) for trial in t.values() for s in seeds], folder)
+    results = run(t[name] for name in ("words", "transformer") if name in t)
+    if results: names["text"] = min(results, key=lambda trial: _validation_loss(study, results, trial)).evidence[0]
+    t = claim_trials(study, base, **names)
+    results = run(t.values())
     gains, controls = _families(study, results, t, measure=measure)
     table = judge(gains, controls, margin=margin, unit=dict(accuracy="points", MAE="stars").get(measure, "nats"))
+    table["verdict"] = [said(gains[c], v) for c, v in table["verdict"].items()]
     about = pd.DataFrame({c: dict(data=study.name, reviews=g.reviews, products=g.products) for c, g in gains.items()}).T
     table = about.join(table)
     for claim in CLAIMS:
         if claim not in gains: table.loc[claim, ["data", "verdict"]] = study.name, "not tested: the data lack what it takes"
     return table.loc[list(CLAIMS)].rename_axis("claim"), results
 
-# %% ../nbs/22_evidence.ipynb #6bc8729a
+# %% ../nbs/22_evidence.ipynb #a88646ee
 def readable(
     table,          # from `judge_claims` or `judge`
     unit="points",  # 'points' shows shares in hundredths
@@ -351,7 +364,7 @@ def readable(
     out = pd.DataFrame({head: [cell(r, *names) for _, r in table.iterrows()] for head, names in shown.items()}, index=table.index)
     return table[[c for c in ("data", "reviews", "products") if c in table]].join(out).join(table[["verdict"]])
 
-# %% ../nbs/22_evidence.ipynb #5e9db18e
+# %% ../nbs/22_evidence.ipynb #aeadca51
 def _joint(world, seen): return world.chances(*seen, "stars").reshape(-1, len(world.values["stars"]))
 
 @cache
@@ -367,7 +380,7 @@ def exact_gain(
     said = mentions() if text else [(1, [])]
     return float(sum(share*(accuracy([*PICTURE, *names]) - accuracy(names)) for share, names in said))
 
-# %% ../nbs/22_evidence.ipynb #b6094ae4
+# %% ../nbs/22_evidence.ipynb #ba1b5ba1
 def made_up_study(
     pictures="informative", # 'informative', 'useless' or 'misleading'
     n=1000,                 # reviews
@@ -388,7 +401,7 @@ def made_up_study(
     blocks = {"text:facts": np.hstack([one_hot(c, len(before.values[name])) for c, name in zip(told, TEXT)]), "image:looks": np.hstack([one_hot(facts[name], len(before.values[name])) for name in PICTURE])}
     return Study(f"{pictures} pictures, {n:,} reviews", pd.DataFrame(dict(label=facts["stars"], item=item, group=item, time=item)), (1, 2, 3, 4, 5), blocks)
 
-# %% ../nbs/22_evidence.ipynb #057dd3e5
+# %% ../nbs/22_evidence.ipynb #34b14397
 def judge_world(
     pictures="informative", # 'informative', 'useless' or 'misleading'
     text=True,              # are there texts?
@@ -405,9 +418,9 @@ def judge_world(
     results = ablate(study, [alone, with_pictures, spoiled])
     gain, over = (gain_of(study, results, with_pictures, other, n_draws=2000) for other in (alone, spoiled))
     row = judge({"pictures": gain}, {"pictures": over}, margin=margin).iloc[0]
-    return dict(pictures=pictures, text="text" if text else "text hidden", reviews=n, worth=exact_gain(pictures, text)) | row[["gain", "low", "high", "verdict"]].to_dict()
+    return dict(pictures=pictures, text="text" if text else "text hidden", reviews=n, worth=exact_gain(pictures, text)) | row[["gain", "low", "high"]].to_dict() | dict(verdict=said(gain, row["verdict"]))
 
-# %% ../nbs/22_evidence.ipynb #bddbec28
+# %% ../nbs/22_evidence.ipynb #dd3a1cec
 def graded(
     verdict,    # words of `mmrec.statistics.verdict`
     worth,      # the exact gain
@@ -421,7 +434,7 @@ def graded(
     else: right = abs(worth) < margin
     return "right" if right else "wrong"
 
-# %% ../nbs/22_evidence.ipynb #1862a313
+# %% ../nbs/22_evidence.ipynb #7720e634
 def shuffled_words(
     text, # a text
 ):        # its words in an order that depends on the text alone
@@ -435,7 +448,7 @@ def _text_block(name, documents, store):
     if encoder.fitted_on_data: return encoder
     return encode(encoder, [shuffled_words(t) for t in documents] if control else documents, store, desc=f"encode text ({name})")
 
-# %% ../nbs/22_evidence.ipynb #525787dd
+# %% ../nbs/22_evidence.ipynb #5909908f
 def make_study(
     config,                    # a `RunConfig`: data, sample, seed, and where vectors are kept
     texts=("tfidf", "minilm"), # text encoders; 'minilm, words shuffled' is one, too
@@ -454,7 +467,7 @@ def make_study(
     study.memo["notes"] = bench.notes
     return study
 
-# %% ../nbs/22_evidence.ipynb #220a4ddf
+# %% ../nbs/22_evidence.ipynb #1184c981
 def reachable_on(
     study, # a `Study` with exact posteriors
     rows,  # row numbers
@@ -462,7 +475,7 @@ def reachable_on(
     "How many of these reviews does the exact posterior get right?"
     return {name: float((p[rows].argmax(axis=1) == study.y[rows]).mean()) for name, p in study.posterior.items()}
 
-# %% ../nbs/22_evidence.ipynb #756eac94
+# %% ../nbs/22_evidence.ipynb #6ecfedfb
 LADDER = ("course", "random", "item", "product", "time")
 
 def leak_ladder(
@@ -480,7 +493,7 @@ def leak_ladder(
     hits = {s: row_scores(study.y[rows], p, study.values).mean() for s, (t, _) in of.items() for rows, p in [pooled(study, results, t)]}
     return pd.DataFrame({s: dict(reviews=g.reviews, accuracy=hits[s], gain=g.gain, low=g.low, high=g.high) for s, g in gains.items()}).T.rename_axis("split")
 
-# %% ../nbs/22_evidence.ipynb #9c27b4af
+# %% ../nbs/22_evidence.ipynb #9cbd2aa9
 def leak_worth(
     study,          # a `Study`
     base,           # a `Trial`: evidence and model
@@ -493,7 +506,7 @@ def leak_worth(
     results = ablate(study, [replace(base, split=s, seed=k) for pair in pairs.values() for s in pair for k in seeds], folder)
     return {name: gain_of(study, results, replace(base, split=a), replace(base, split=b), **how) for name, (a, b) in pairs.items()}
 
-# %% ../nbs/22_evidence.ipynb #78249ae4
+# %% ../nbs/22_evidence.ipynb #f4e9c29a
 def past_mean(
     x,    # float array [n, d]
     key,  # user or item of each row [n]
@@ -512,7 +525,7 @@ def past_mean(
     mean[order[known]] = (total[first(new_moment)] - total[first(new_key)])[known]/count[order[known], None]
     return count, mean
 
-# %% ../nbs/22_evidence.ipynb #cfac4e06
+# %% ../nbs/22_evidence.ipynb #4d9f4c02
 def known_before(
     rows,   # reviews with user, item, time, label; users may be unknown
     values, # value of each class [K]
@@ -528,7 +541,7 @@ def known_before(
         columns += [np.log1p(count), np.where(count > 0, (np.nan_to_num(mean[:, 0]) - everyone)*count/(count + 5), 0)]
     return np.stack(columns, axis=1).astype(np.float32)
 
-# %% ../nbs/22_evidence.ipynb #79f09292
+# %% ../nbs/22_evidence.ipynb #768dff54
 def before_study(
     study,       # a `Study` of reviews with time
     earlier=(),  # names of text blocks (arrays) whose earlier reviews of the product are averaged
@@ -540,7 +553,7 @@ def before_study(
     for e in earlier: blocks[f"earlier {e}"] = past_mean(study.blocks[e], rows["item"], rows["time"])[1].astype(np.float32)
     return Study(f"{study.name}, before the review", rows, study.values, blocks)
 
-# %% ../nbs/22_evidence.ipynb #4aa222e8
+# %% ../nbs/22_evidence.ipynb #5f7af043
 def cooled(
     study,   # a `Study`
     results, # from `ablate`
@@ -553,7 +566,7 @@ def cooled(
     p = {"before": np.concatenate([r["proba"] for r in same]), "after": np.concatenate([with_temperature(r["proba"], t) for r, t in zip(same, T)])}
     return pd.DataFrame({when: dict(temperature=1. if when == "before" else np.mean(T)) | ev.probability_scores(y, q) for when, q in p.items()}).T
 
-# %% ../nbs/22_evidence.ipynb #55f190bd
+# %% ../nbs/22_evidence.ipynb #999aa1fd
 def slices_of(
     study, # a `Study`
     rows,  # row numbers of test reviews
@@ -568,7 +581,7 @@ def slices_of(
     if "image_path" in test: out["picture"] = np.where(test["image_path"].fillna("") != "", "with picture", "without picture")
     return pd.DataFrame({name: np.asarray(labels) for name, labels in out.items()})
 
-# %% ../nbs/22_evidence.ipynb #036a4215
+# %% ../nbs/22_evidence.ipynb #6baa0d6b
 def slice_table(
     study,   # a `Study`
     results, # from `ablate`
@@ -586,7 +599,7 @@ def slice_table(
             out[way, label] = dict(reviews=len(at), accuracy=s.loc["accuracy", "value"], low=s.loc["accuracy", "low"], high=s.loc["accuracy", "high"], MAE=s.loc["MAE", "value"], majority=(study.y[r["test"]][at] == common).mean())
     return pd.DataFrame(out).T.astype(dict(reviews=int))
 
-# %% ../nbs/22_evidence.ipynb #3008f055
+# %% ../nbs/22_evidence.ipynb #f78b901a
 def error_gallery(
     study,   # a `Study`
     results, # from `ablate`
@@ -599,7 +612,7 @@ def error_gallery(
     rows, p = study.rows.iloc[r["test"][worst]], r["proba"][worst]
     return ev.gallery(rows.assign(text=rows["document"], actual=[f"{study.values[k]:g}" for k in rows["label"]], predicted=[f"{study.values[k]:g}" for k in p.argmax(axis=1)], sure=p.max(axis=1)))
 
-# %% ../nbs/22_evidence.ipynb #f3757154
+# %% ../nbs/22_evidence.ipynb #4f36e46c
 def compare(
     config,              # a `RunConfig`: which data, which encoders (`text`, `image`), where to keep things (`data`, `out`)
     fusion="early",      # how to join

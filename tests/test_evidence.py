@@ -128,6 +128,15 @@ def test_claims_leave_out_what_the_data_lack():
     assert set(claim_trials(s, words="text:toy", pictures="image:none")) == {"nothing", "words", "words_noise", "text"}
 
 
+def test_pictures_must_beat_the_better_text():
+    "A poor encoder beside which pictures shine is no baseline."
+    s = study(products=150, picture=0.)
+    rng = np.random.default_rng(0)
+    s = replace(s, blocks=s.blocks | {"text:poor": (s.blocks["text:toy"] + rng.normal(size=s.blocks["text:toy"].shape)*4).astype(np.float32)}, memo={})
+    _, results = judge_claims(s, words="text:poor", transformer="text:toy", pictures="image:toy")
+    assert {t.evidence for t in results if len(t.evidence) == 2} == {("text:toy", "image:toy")}
+
+
 def test_permuted_labels_teach_nothing():
     s = study(picture=2.)
     t = Trial(("text:toy", "image:toy"))
@@ -223,3 +232,11 @@ def test_a_leak_is_measured_on_the_same_reviews():
     assert not set(s.groups[honest.train]) & set(s.groups[honest.test]) and not set(leaky.train) & set(leaky.test) and set(s.groups[leaky.train]) & set(s.groups[leaky.test])
     worth = leak_worth(s, Trial(("image:id",)), seeds=range(2))
     assert worth["other reviews of the product are in training"].low > .03
+
+
+def test_two_models_that_answer_alike_show_nothing():
+    from mmrec.evidence import said
+    from mmrec.statistics import compare_paired
+    hits = np.arange(40) % 3 == 0
+    assert said(compare_paired(hits, hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("cannot tell")
+    assert said(compare_paired(hits, ~hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("no effect")
