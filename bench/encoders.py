@@ -193,14 +193,15 @@ def classifier_bench(args, folder):
         y, place = rows["rating"].astype(str).to_numpy(), rows["item"].map(dict(zip(items, range(len(items))))).to_numpy()
         order = np.random.default_rng(0).permutation(rows["item"].unique())
         test = rows["item"].isin(set(order[:len(order)//5])).to_numpy()
-        right = {}
+        right, seen = {}, np.isfinite(features["exact"]).all(1)
+        facts = {name: float(cosines(features["exact"][seen], features["fast"][seen], centred=c).mean()) for name, c in (("cosine", False), ("centred_cosine", True))}
         for precision, vectors in features.items():
             X = vectors[place]
-            model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=1000)).fit(X[~test], y[~test])
+            model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=10)).fit(X[~test], y[~test])
             right[precision] = (model.predict(X[test]) == y[test]).astype(float)
         gain = compare_paired(right["fast"], right["exact"], rows["item"][test].to_numpy())
         record("encoders", f"accuracy with fast against exact image features, {name}", right["fast"].mean(), right["exact"].mean(), "accuracy",
-               f"{name}; SqueezeNet with real weights, ridge classifier, {int(test.sum()):,} test reviews of new items", difference=float(gain.gain), low=float(gain.low), high=float(gain.high))
+               f"{name}; SqueezeNet with real weights, ridge classifier, {int(test.sum()):,} test reviews of new items", difference=float(gain.gain), low=float(gain.low), high=float(gain.high), **facts)
 
 
 def draw(texts, pictures):
