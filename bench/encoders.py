@@ -172,8 +172,6 @@ def classifier_bench(args, folder):
     "Does a classifier notice? The same linear classifier on exact and on fast features of the same pictures."
     from mmrec.data import load_dataset
     from mmrec.features import encode
-    from mmrec.fusion import gather, product_groups, split_rows
-    from mmrec.images import attach_images
     from mmrec.shop import make_shop
     from mmrec.statistics import compare_paired
     from sklearn.linear_model import RidgeClassifierCV
@@ -187,21 +185,23 @@ def classifier_bench(args, folder):
         items = data.reviews["item"].unique()
         if name.startswith("built"): files = dict(zip(data.items["item"], [files.get(Path(u or "").name.partition(".")[0], "") for u in data.items["image_url"]]))
         paths = [files.get(str(i), "") for i in items]
-        features = {p: encode(image_encoder(f"squeezenet1_1:{args.weights}", precision=p, preprocess=args.preprocess), paths) for p in ("exact", "int8")}
-        keep = np.isin(data.reviews["item"], items[np.isfinite(features["exact"]).all(1)])
-        rows = data.reviews[keep]
+        encoders = {p: image_encoder(f"squeezenet1_1:{args.weights}", precision=p, preprocess=args.preprocess) for p in ("exact", "fast", "int8")}
+        features = {p: encode(encoder, paths) for p, encoder in encoders.items() if p != "int8" or has_openvino()}
+        seen = np.isfinite(features["exact"]).all(1)
+        rows = data.reviews[np.isin(data.reviews["item"], items[seen])]
         y, place = rows["rating"].astype(str).to_numpy(), rows["item"].map(dict(zip(items, range(len(items))))).to_numpy()
         order = np.random.default_rng(0).permutation(rows["item"].unique())
         test = rows["item"].isin(set(order[:len(order)//5])).to_numpy()
-        right, seen = {}, np.isfinite(features["exact"]).all(1)
-        facts = {name: float(cosines(features["exact"][seen], features["int8"][seen], centred=c).mean()) for name, c in (("cosine", False), ("centred_cosine", True))}
+        right = {}
         for precision, vectors in features.items():
-            X = vectors[place]
-            model = make_pipeline(StandardScaler(), RidgeClassifierCV([10, 100, 1000, 10_000])).fit(X[~test], y[~test])
-            right[precision] = (model.predict(X[test]) == y[test]).astype(float)
-        gain = compare_paired(right["int8"], right["exact"], rows["item"][test].to_numpy())
-        record("encoders", f"accuracy with 8-bit against exact image features, {name}", right["int8"].mean(), right["exact"].mean(), "accuracy",
-               f"{name}; SqueezeNet with real weights, tuned ridge classifier, {int(test.sum()):,} test reviews of new items", difference=float(gain.gain), low=float(gain.low), high=float(gain.high), **facts)
+            judge = make_pipeline(StandardScaler(), RidgeClassifierCV([10, 100, 1000, 10_000])).fit(vectors[place[~test]], y[~test])
+            right[precision] = (judge.predict(vectors[place[test]]) == y[test]).astype(float)
+        for precision in right.keys() - {"exact"}:
+            gain = compare_paired(right[precision], right["exact"], rows["item"][test].to_numpy())
+            facts = {fact: float(cosines(features["exact"][seen], features[precision][seen], centred=c).mean()) for fact, c in (("cosine", False), ("centred_cosine", True))}
+            record("encoders", f"accuracy with {precision} against exact image features, {name}", right[precision].mean(), right["exact"].mean(), "accuracy",
+                   f"{name}; SqueezeNet with real weights, tuned ridge classifier, {int(test.sum()):,} test reviews of new items", kind=encoders[precision].kind,
+                   difference=float(gain.gain), low=float(gain.low), high=float(gain.high), **facts)
 
 
 def draw(texts, pictures):
