@@ -36,7 +36,7 @@ run: $(STAMP) ## the main job on the built-in data: table, report (ARGS="--revie
 
 test: $(STAMP) ## everything that must hold: notebooks clean and in step, nbdev_test, pytest
 	@$(MAKE) --no-print-directory check
-	MMREC_PROGRESS=0 $(BIN)/nbdev_test --n_workers 2 --do_print
+	MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print # two notebooks at a time, one core each
 	MMREC_PROGRESS=0 $(BIN)/python -m pytest -q tests
 
 check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb?
