@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'LOWEST_COSINE', 'check_torch', 'pick_device', 'has_bfloat16', 'product_rate', 'TorchEngine',
-           'has_openvino', 'quantise', 'Int8Engine', 'cosines', 'cache_folder', 'engine_kind', 'make_engine']
+           'has_openvino', 'quantise', 'Int8Engine', 'cosines', 'cache_folder', 'engine_kind', 'make_engine',
+           'NetworkEncoder']
 
 # %% ../nbs/12_engines.ipynb #5bfa90bb
 import collections, contextlib, copy, importlib.metadata, importlib.util, logging, os, sys, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
+from sklearn.base import clone
 from .core import MmrecError, atomic_folder, content_key, progress, read_json, write_json
+from .features import Encoder
 
 # %% ../nbs/12_engines.ipynb #771d076b
 def check_torch():
@@ -135,8 +138,7 @@ def has_openvino():
 @contextlib.contextmanager
 def _silent_tools():
     "OpenVINO and NNCF without statistics sent home, logs and warnings."
-    os.environ["NNCF_CI"] = "1"
-    before = sys.modules.get("openvino_telemetry")
+    before, level = sys.modules.get("openvino_telemetry"), logging.root.manager.disable
     sys.modules["openvino_telemetry"] = None
     logging.disable(logging.WARNING)
     try:
@@ -144,7 +146,7 @@ def _silent_tools():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
         del sys.modules["openvino_telemetry"]
         if before is not None: sys.modules["openvino_telemetry"] = before
 
@@ -284,3 +286,41 @@ def make_engine(
         if kind == "int8" and "why" in record: raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})", fix="take precision='fast', which falls back, or 'exact'")
         if kind == "int8": return Int8Engine(folder/"net.xml", record["cosine"], record["streams"])
     return TorchEngine(net, device, 16 if kind == "bfloat16" else 32, freeze=not transformer)
+
+# %% ../nbs/12_engines.ipynb #c371e8f0
+class NetworkEncoder(Encoder):
+    "An encoder whose vectors are computed by an engine."
+    calibration = "" # names the inputs of `_calibration`: other inputs, other integer network
+
+    def _check_precision(self, precision):
+        if precision not in PRECISIONS: raise MmrecError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+
+    def _int8_key(self, exact=None): return content_key(exact or self._exact_key(), "int8", self.calibration)
+
+    def _kind(self, exact=None):
+        if self.precision == "exact": return "exact" # without loading torch
+        if hasattr(self, "engine_"): return self.engine_.kind
+        return engine_kind(self.precision, pick_device(self.device), self._int8_key(exact)) or self.load().engine_.kind
+
+# %% ../nbs/12_engines.ipynb #60b8bb9d
+@patch(as_prop=True)
+def kind(self:NetworkEncoder):
+    "The engine that computes: 'exact', 'bfloat16' or 'int8'."
+    return self._kind()
+
+@patch(as_prop=True)
+def key(self:NetworkEncoder):
+    exact = self._exact_key()
+    kind = self._kind(exact)
+    return dict(exact=exact, bfloat16=content_key(exact, "bfloat16"), int8=self._int8_key(exact))[kind]
+
+# %% ../nbs/12_engines.ipynb #f629c6ba
+@patch
+def agreement(self:NetworkEncoder,
+    X, # some inputs
+):     # mean cosine of their fast to their exact vectors; None when the vectors are exact
+    "How far fast vectors are from exact ones."
+    if self.kind == "exact": return None
+    exact, fast = clone(self).set_params(precision="exact").transform(X), self.transform(X)
+    good = np.isfinite(exact).all(1)
+    return float(cosines(exact[good], fast[good]).mean()) if good.any() else None

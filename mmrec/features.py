@@ -141,7 +141,6 @@ def add(self:FeatureStore,
     vectors, # [n, dim]
 ):
     "Keep vectors; many small pieces are merged into a large one."
-    from safetensors.numpy import save
     numbers, first = np.unique(numbers, return_index=True)
     with np.errstate(over="ignore"): kept = np.ascontiguousarray(np.asarray(vectors)[first], dtype=self.dtype)
     if np.isinf(kept).any(): raise MmrecError("a vector holds numbers too large for float16", fix="keep float32")
@@ -212,12 +211,12 @@ def _check_agreement(encoder, inputs, desc):
     if cosine is not None and cosine < .995: warnings.warn(f"{desc}: on these inputs fast vectors have a mean cosine of only {cosine:.4f} to exact ones; precision='exact' gives exact ones")
 
 # %% ../nbs/11_features.ipynb #2414e66c
-def _fill(encoder, inputs, store, total, desc, bar):
+def _fill(encoder, inputs, store, total, desc, bar, first):
     "Encode what the store lacks of one portion; the numbers of its contents."
     numbers = key_numbers([encoder.content_key_of(x) for x in inputs])
     missing = _missing(encoder, inputs, numbers, store)
     bar.update(len(inputs) - len(missing))
-    if len(missing) >= 512 and bar.n <= PORTION:
+    if first and len(missing) >= 512:
         some = missing[np.linspace(0, len(missing) - 1, 32).astype(int)]
         _check_agreement(encoder, [inputs[i] for i in some], desc)
         at, vectors = _probe(encoder, inputs, missing, total, desc, bar)
@@ -246,7 +245,7 @@ def encode(
         if not kept: store_folder, key = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmrec-", ignore_cleanup_errors=True)), "this call"
         store = FeatureStore(store_folder, key, dtype, dict(label=encoder.label, kind=type(encoder).__name__))
         bar = stack.enter_context(progress(total=total, desc=desc, unit="input"))
-        while portion := list(itertools.islice(stream, PORTION)): numbers.append(_fill(encoder, portion, store, total, desc, bar))
+        while portion := list(itertools.islice(stream, PORTION)): numbers.append(_fill(encoder, portion, store, total, desc, bar, first=not numbers))
         return _gather(store, numbers, encoder.dim, out)
 
 # %% ../nbs/11_features.ipynb #1532f69b

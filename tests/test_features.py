@@ -155,3 +155,13 @@ def test_a_warning_when_fast_is_far_from_exact(tmp_path):
     class Far(Letters):
         def agreement(self, X): return .9
     with pytest.warns(UserWarning, match="mean cosine of only 0.9"): encode(Far(), [f"text {i}" for i in range(600)], tmp_path)
+
+
+def test_agreement_is_asked_once_however_many_portions(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "PORTION", 600)
+    class Asked(Letters):
+        asked = 0
+        def agreement(self, X): self.asked += 1; return 1.
+    encoder = Asked()
+    encode(encoder, [f"text {i}" for i in range(1800)], tmp_path)
+    assert encoder.asked == 1
