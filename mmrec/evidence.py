@@ -19,15 +19,15 @@ import pandas as pd
 from fastcore.basics import patch
 from sklearn.base import clone
 from . import evaluation as ev
-from .core import PALETTE, MmrecError, StageMeter, atomic_path, content_key, figure_style, progress
+from .core import PALETTE, MmrecError, StageMeter, atomic_path, content_key, progress
 from .shop import CAUSES, PICTURE, STYLES, TEXT, fashion_world, mentions
 from .features import encode
 from .text import text_encoder
-from .fusion import leakage, product_groups, split_rows
+from .fusion import product_groups, split_rows
 from .classifier import all_classes, majority_proba
 from .models import fit_temperature, fused, model, with_temperature
 from .statistics import compare_paired, judge
-from .pipeline import Bench, RunConfig, built_in_shop, image_vectors, protocol_of, reachable, read_rows, versions
+from .pipeline import Bench, built_in_shop, image_vectors, protocol_of, reachable, read_rows, versions
 
 # %% ../nbs/22_evidence.ipynb #7d4facf1
 @dataclass
@@ -342,7 +342,8 @@ def judge_claims(
     results = run(t[name] for name in ("words", "transformer") if name in t)
     if results: names["text"] = min(results, key=lambda trial: _validation_loss(study, results, trial)).evidence[0]
     t = claim_trials(study, base, **names)
-    results = run(t.values())
+    results |= run(trial for trial in t.values() if replace(trial, seed=seeds[0]) not in results)
+    results = {trial: results[trial] for trial in (replace(trial, seed=s) for trial in t.values() for s in seeds)}
     gains, controls = _families(study, results, t, measure=measure)
     table = judge(gains, controls, margin=margin, unit=dict(accuracy="points", MAE="stars").get(measure, "nats"))
     table["verdict"] = [said(gains[c], v) for c, v in table["verdict"].items()]

@@ -10,14 +10,14 @@ __all__ = ['Tuned', 'interval_proba', 'ordinal_loss', 'OrdinalClassifier', 'mode
 import inspect, warnings
 import numpy as np
 from fastcore.basics import patch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 from .core import MmrecError
 from .fusion import Fusion
-from .classifier import RatingClassifier, all_classes, balanced_weights, majority_proba, _checked, _known_classes
+from .classifier import MostProbable, RatingClassifier, all_classes, balanced_weights, majority_proba, _checked, _known_classes
 
 # %% ../nbs/17_models.ipynb #660d84ea
-class Tuned(ClassifierMixin, BaseEstimator):
+class Tuned(MostProbable):
     "A scikit-learn classifier whose settings are chosen on the rows that would steer the network."
     def __init__(self,
         estimator,     # a scikit-learn classifier
@@ -89,14 +89,6 @@ def predict_proba(self:Tuned,
     if X.shape[1] != self.n_features_in_: raise MmrecError(f"{X.shape[1]} columns, but the model was trained on {self.n_features_in_}", where="Tuned", fix="use the same encoders and the same Fusion as in training")
     return all_classes(self.model_.predict_proba(X[:, self.kept_]), self.model_.classes_, len(self.classes_))
 
-# %% ../nbs/17_models.ipynb #289bd72d
-@patch
-def predict(self:Tuned,
-    X, # float array [n, d]
-):     # array [n] of the most probable class
-    "The most probable class of each row."
-    return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
 # %% ../nbs/17_models.ipynb #e47e4e16
 def interval_proba(
     score, # η of each row, array [n]
@@ -144,7 +136,7 @@ def ordinal_loss(
     return -(weight @ log_p)/total + beta @ beta/(2*C*total), gradient
 
 # %% ../nbs/17_models.ipynb #1d9fe3ce
-class OrdinalClassifier(ClassifierMixin, BaseEstimator):
+class OrdinalClassifier(MostProbable):
     "Ordered classes by a cumulative-link (proportional-odds) model with a ridge penalty (McCullagh 1980)."
     def __init__(self,
         C=1.,              # inverse strength of the ridge penalty, as in scikit-learn's LogisticRegression
@@ -183,13 +175,6 @@ def predict_proba(self:OrdinalClassifier,
     check_is_fitted(self, "coef_")
     return interval_proba(_checked(X) @ self.coef_.astype(np.float32), self.cuts_)
 
-@patch
-def predict(self:OrdinalClassifier,
-    X, # float array [n, d]
-):     # array [n] of the most probable class
-    "The most probable class of each row."
-    return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
 # %% ../nbs/17_models.ipynb #315da9e7
 def model(
     name="network",    # 'network', 'logistic', 'boosting' or 'ordinal'
@@ -209,7 +194,7 @@ def model(
     return Tuned(estimator, **{"seed": seed, **settings, **options})
 
 # %% ../nbs/17_models.ipynb #74de3103
-class EarlyFusion(ClassifierMixin, BaseEstimator):
+class EarlyFusion(MostProbable):
     "One model on all modalities side by side."
     def __init__(self,
         model,           # an estimator, see `model`
@@ -240,13 +225,6 @@ def predict_proba(self:EarlyFusion,
 ):     # float array [n, K]
     "Probabilities of the classes."
     return self.model_.predict_proba(self.fusion_.transform(X))
-
-@patch
-def predict(self:EarlyFusion,
-    X, # dict from modality to float array [n, d]
-):     # array [n] of the most probable class
-    "The most probable class of each row."
-    return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 # %% ../nbs/17_models.ipynb #c2e4d0e1
 def mean_vote(
