@@ -3,7 +3,7 @@ import os, subprocess, sys
 import numpy as np, pytest, torch
 from mmrec import engines
 from mmrec.core import MmrecError, read_json
-from mmrec.engines import Int8Engine, TorchEngine, cosines, engine_kind, has_openvino, make_engine
+from mmrec.engines import CompiledEngine, TorchEngine, cosines, engine_kind, has_openvino, make_engine
 
 needs_openvino = pytest.mark.skipif(not has_openvino(), reason="the extra mmrec[fast] is not installed")
 CPU = torch.device("cpu")
