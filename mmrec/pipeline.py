@@ -10,7 +10,7 @@ __all__ = ['VERSIONS', 'TableChoices', 'DataChoices', 'RunConfig', 'command_line
            'baselines', 'prepare', 'train', 'score', 'prediction_table', 'built_in_shop', 'run', 'write_run']
 
 # %% ../nbs/22_pipeline.ipynb #5072cde8
-import contextlib, importlib.metadata, platform, shlex, threading, time
+import contextlib, importlib.metadata, os, platform, shlex, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, asdict
 from pathlib import Path
@@ -531,9 +531,9 @@ def prediction_table(
     rows,     # test rows
     y,        # their classes [m]
     proba,    # dict from model to probabilities [m, K]
-):            # table, a row a model and review: protocol, model, line, item, actual, predicted, p_0 …
+):            # table, a row a model and review: protocol, model, line, item, group (products that count as one), actual, predicted, p_0 …
     "Set all predictions under each other."
-    return pd.concat([pd.DataFrame(dict(protocol=protocol, model=name, line=rows["line"].to_numpy(), item=rows["item"].to_numpy(), actual=y, predicted=p.argmax(axis=1)))
+    return pd.concat([pd.DataFrame(dict(protocol=protocol, model=name, line=rows["line"].to_numpy(), item=rows["item"].to_numpy(), group=rows["group"].to_numpy(), actual=y, predicted=p.argmax(axis=1)))
                       .assign(**{f"p_{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])}) for name, p in proba.items()], ignore_index=True)
 
 # %% ../nbs/22_pipeline.ipynb #53cea113
@@ -591,4 +591,5 @@ def write_run(
     first.fusions[main].save(folder/"fusion.npz")
     write_json(folder/"metrics.json", dict(name=data.name, made_up=data.made_up, notes=bench.notes, encoders=bench.encoders, main=main,
         command=command_line(bench.config), scale=dict(names=data.scale.names, values=data.scale.values), summary=data.summary().to_numpy().tolist(),
-        log=data.log.to_dict("records"), source=data.source, protocols=protocols, stages=bench.meter.rows, config=asdict(bench.config), versions=versions()))
+        log=data.log.to_dict("records"), source=data.source, protocols=protocols, stages=bench.meter.rows, config=asdict(bench.config), versions=versions(),
+        text_from=documents(first.rows, bench.config.text_from)[1], finished=time.strftime("%Y-%m-%d", time.gmtime()), machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"))
