@@ -50,7 +50,7 @@ def no_run(tmp_path):
 def test_help_is_quick_and_lists_all_commands():
     done = subprocess.run([*MMREC, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and all(c in done.stdout for c in ("run", "fetch", "describe", "convert", "shop", "report", "version"))
-    assert "examples" in subprocess.run([*MMREC, "run", "--help"], capture_output=True, text=True).stdout
+    assert "Examples:" in subprocess.run([*MMREC, "run", "--help"], capture_output=True, text=True).stdout
 
 
 def test_a_table_of_ones_own(tmp_path, table, capsys):
