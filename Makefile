@@ -8,11 +8,11 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: help setup run test check lab notebooks bench export readme clean lock hooks
+.PHONY: help setup run test test-browser check lab notebooks bench export readme clean lock hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## make the virtual environment and install the locked dependencies
 
@@ -39,11 +39,15 @@ test: $(STAMP) ## everything that must hold: notebooks clean and in step, nbdev_
 	MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print # two notebooks at a time, one core each
 	MMREC_PROGRESS=0 $(BIN)/python -m pytest -q tests
 
+test-browser: $(STAMP) ## run every notebook in JupyterLab, driven by Chromium (20 minutes; ARGS="-k ratings" for some)
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[browser]"
+	@$(BIN)/python -m pytest -q -m slow -rs tests/browser $(ARGS)
+
 check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb?
 	@$(BIN)/python dev/check.py
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	@cd nbs && $(abspath $(BIN))/jupyter lab
+	@cd nbs && $(abspath $(BIN))/jupyter lab index.ipynb
 
 notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean them
 	@cd nbs && for nb in $(notdir $(NOTEBOOKS)); do echo "$$nb"; \

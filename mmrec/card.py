@@ -119,12 +119,14 @@ def headline(self:Card): # one sentence
     "The line to compare every score with."
     return f"{self.name}: always guessing “{self.stars.idxmax()}” is right in {self.majority:.1%} of the cases."
 
+# %% ../nbs/09_card.ipynb #424922b5
 @patch
 def __repr__(self:Card):
     lines = lambda table: "\n".join(f"{name:<22} {value}" for name, value in table.value.items())
     show = lambda table: lines(table) if list(table.columns) == ["value"] else table.to_string(index_names=False)
     return "\n\n".join([self.headline(), *(f"{head}\n{show(table)}" for head, table in self.sections().items() if len(table))])
 
+# %% ../nbs/09_card.ipynb #6e28bdf3
 @patch
 def _repr_html_(self:Card):
     return f"<p><b>{self.headline()}</b></p>" + "".join(f"<h4>{head}</h4>{table.to_html()}" for head, table in self.sections().items() if len(table))

@@ -27,6 +27,7 @@ class CleaningLog:
     "Counts of what each rule did to which rows."
     def __init__(self): self.entries = {}
 
+# %% ../nbs/07_data.ipynb #e0de0f4d
 @patch
 def add(self: CleaningLog,
     table,  # 'reviews' or 'items'
@@ -41,6 +42,7 @@ def add(self: CleaningLog,
     first = sorted if isinstance(lines[0], (int, np.integer)) else list # lines by number, items as they come
     entry[0] += len(lines); entry[1] = first(entry[1] + lines[:3])[:3]
 
+# %% ../nbs/07_data.ipynb #fb2db70c
 @patch
 def table(self: CleaningLog):
     "The log as a table, most frequent rule first."
@@ -74,6 +76,7 @@ def _texts(cells, lines, table, log, lists=False):
         log.add(table, remark, [l for l, r in zip(lines, remarks) if r == remark], "mended")
     return list(texts)
 
+# %% ../nbs/07_data.ipynb #d5413e8c
 def drop_rows(
     frame,          # table with the column line
     bad,            # which rows break the rule [n]
@@ -438,6 +441,7 @@ def data_name(
     "Name of a data set, after its file."
     return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name)
 
+# %% ../nbs/07_data.ipynb #5bf677ab
 def file_facts(
     path, # a file
 ):        # dict: name, bytes, sha256
@@ -445,6 +449,7 @@ def file_facts(
     size = Path(path).stat().st_size
     return dict(name=Path(path).name, bytes=size, sha256=file_sha256(path) if size <= 100_000_000 else None)
 
+# %% ../nbs/07_data.ipynb #c61f2ea7
 def is_made_up(
     folder, # folder of a data file
 ):          # bool

@@ -59,6 +59,7 @@ def size_of(self:Encoder,
 # %% ../nbs/11_features.ipynb #82377548
 NOTHING = np.uint64(0)
 
+# %% ../nbs/11_features.ipynb #0d1cf51b
 def key_numbers(
     keys, # content keys, None for an input without content
 ):        # uint64 [n]
@@ -68,6 +69,7 @@ def key_numbers(
 # %% ../nbs/11_features.ipynb #8b034f11
 _TYPES = {"F32": np.float32, "F16": np.float16, "U64": np.uint64}
 
+# %% ../nbs/11_features.ipynb #f92c6dfc
 def map_tensors(
     path, # .safetensors file
 ):        # dict of name and array, mapped
@@ -94,6 +96,7 @@ class FeatureStore:
 # %% ../nbs/11_features.ipynb #88897d92
 PIECES = "[0-9a-f]*.safetensors" # a file that is being written begins with a dot
 
+# %% ../nbs/11_features.ipynb #af3b17ee
 @patch
 def refresh(self:FeatureStore):
     "Map pieces that are new and whole; delete those that are damaged."
@@ -162,6 +165,7 @@ def _write(self:FeatureStore, numbers, vectors):
 # %% ../nbs/11_features.ipynb #a4aae0da
 SMALL, TOO_MANY = 128 << 20, 32 # bytes of a piece that may still be merged; so many small pieces are merged
 
+# %% ../nbs/11_features.ipynb #670698bc
 @patch
 def _merge(self:FeatureStore):
     "Make one piece of the small ones when they are too many."
@@ -176,6 +180,7 @@ def _merge(self:FeatureStore):
 # %% ../nbs/11_features.ipynb #e0ecb8da
 PROBE = 48 # inputs that are timed
 
+# %% ../nbs/11_features.ipynb #810bd6f7
 def about_time(
     seconds, # any number
 ):           # such as '40 s', '2 min', '3.1 h'
@@ -186,6 +191,7 @@ def about_time(
 # %% ../nbs/11_features.ipynb #c2370521
 PORTION = 8192 # inputs looked at together
 
+# %% ../nbs/11_features.ipynb #81c81377
 def _missing(encoder, inputs, numbers, store):
     "Positions in `inputs` of contents that the store lacks, each once, the largest first."
     first = np.unique(numbers, return_index=True)[1]

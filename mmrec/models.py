@@ -117,6 +117,7 @@ def _interval_logs(
 # %% ../nbs/17_models.ipynb #b68de68c
 def _cuts(free): return free[0] + np.r_[0., np.cumsum(np.exp(free[1:]))]
 
+# %% ../nbs/17_models.ipynb #0620e944
 def ordinal_loss(
     params, # β [d], then the first cut, then the logarithms of the gaps between cuts [K - 2]
     X,      # float array [n, d]
@@ -255,6 +256,7 @@ def _fit_votes(self:LateFusion, X, y, held, groups):
         voters[m] = EarlyFusion(self.model, [m]).fit(_take(X, rows), y[rows], part, None if groups is None else np.asarray(groups)[rows])
     return voters
 
+# %% ../nbs/17_models.ipynb #363a84b9
 def _votes(voters, X, classes):
     "Probabilities of each modality [M, n, K], NaN where it is missing."
     n = len(next(iter(X.values())))

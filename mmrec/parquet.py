@@ -34,6 +34,7 @@ def _schema(columns):
     import pyarrow as pa
     return pa.schema([(name, pa.timestamp("ms", "UTC") if kind == "timestamp" else getattr(pa, kind + "_" if kind == "bool" else kind)()) for name, kind in columns.items()])
 
+# %% ../nbs/08_parquet.ipynb #bb475742
 def _arrow(frame, columns):
     "A pandas table as an Arrow table of these columns."
     import pyarrow as pa

@@ -91,6 +91,7 @@ def _member(x):
     m = re.fullmatch(r"\s*([+-]?[\d.]+)\s*\.\.\s*([+-]?[\d.]+)\s*", x) if isinstance(x, str) else None
     return (float(m[1]), float(m[2])) if m else rating_key(x)
 
+# %% ../nbs/03_ratings.ipynb #3b08ca60
 def _named_scale(pairs):
     "The scale of `pairs` (name, members); classes stand for 1, 2, … unless all their members are numbers."
     members = [tuple(_member(x) for x in xs) for _, xs in pairs]
@@ -105,6 +106,7 @@ def _inside(key, member):
     if isinstance(member, tuple): return isinstance(key, float) and member[0] <= key <= member[1]
     return key == member
 
+# %% ../nbs/03_ratings.ipynb #6038e848
 @patch
 def encode(self: RatingScale,
     raw, # ratings as the file has them: numbers, numbers as text, words
@@ -127,6 +129,7 @@ def spec(self: RatingScale):
     extra = [[show(m) for m in ms if m != rating_key(name)] for name, ms in zip(self.names, self.members)]
     return "<".join(name + ("=" + "|".join(ms) if ms else "") for name, ms in zip(self.names, extra))
 
+# %% ../nbs/03_ratings.ipynb #d9a9af14
 STARS = RatingScale.parse("1-5") # the five stars of Amazon
 
 # %% ../nbs/03_ratings.ipynb #777d17bc

@@ -34,6 +34,7 @@ class _Unpacked(io.BufferedReader):
     @property
     def position(self): return self.file.tell()
 
+# %% ../nbs/04_reading.ipynb #28c720e9
 @contextlib.contextmanager
 def open_bytes(
     path, # plain, .gz, .bz2 or .xz file
@@ -71,6 +72,7 @@ class Batch:
 class BadRow(str):
     "A row that cannot be read; the text says why."
 
+# %% ../nbs/04_reading.ipynb #8e837d69
 class LineBatch(Batch):
     "The lines of a block of bytes; valid until the next block is read."
     def __init__(self, first, buffer, ends, max_bytes, share):
@@ -219,6 +221,7 @@ def _load_array(path, limit=500_000_000):
 # %% ../nbs/04_reading.ipynb #3d24bcab
 csv.field_size_limit(MAX_LINE)
 
+# %% ../nbs/04_reading.ipynb #65931d08
 def _cells(lines, source):
     "The `csv` reader that fits a `Source`."
     two = source.delimiter == "::" # the csv module takes one character: use one that no text holds
@@ -248,6 +251,7 @@ def _cut(text, source):
         if rows: return round(np.mean([len(r) == len(rows[0]) for r in rows]), 1)*(len(rows[0]) > 1), len(rows[0]), rows[0]
     return 0, 0, []
 
+# %% ../nbs/04_reading.ipynb #266946a3
 def _sniff_table(path, head):
     "The `Source` of a delimited table."
     encoding = _encoding(head)
@@ -271,6 +275,7 @@ def batches_of(
         elif source.kind == "parquet": yield from _parquet_batches(source)
         else: yield from _in_batches(enumerate(_load_array(source.path), 1) if source.kind == "json array" else _table_rows(source, bar.update))
 
+# %% ../nbs/04_reading.ipynb #17e427d6
 def rows_of(
     source, # Source
 ):          # iterator of (line number from 1, the row: bytes, cells, dictionary or BadRow)
@@ -283,11 +288,13 @@ def _in_batches(rows, size=4096):
     rows = iter(rows)
     while some := list(itertools.islice(rows, size)): yield Batch(*zip(*some))
 
+# %% ../nbs/04_reading.ipynb #a6b071d4
 class _ArrowRows:
     "Rows of an Arrow batch, made into dictionaries on demand."
     def __init__(self, table): self.table = table
     def __getitem__(self, i): return self.table.slice(i, 1).to_pylist()[0]
 
+# %% ../nbs/04_reading.ipynb #4ffb66c1
 def _parquet_batches(source):
     "The rows of a Parquet file; line numbers are row numbers from 1."
     import pyarrow.parquet as pq
@@ -310,6 +317,7 @@ def _table_rows(source, advance=None):
         if row and not first: yield start, row
         first, start = first and not row, cells.line_num + 1
 
+# %% ../nbs/04_reading.ipynb #820db937
 def _decoded_lines(source, overlong, advance=None):
     "The lines of a file as text; an overlong one is noted and left empty."
     for line, raw in (row for batch in line_batches(source.path, advance=advance) for row in batch):

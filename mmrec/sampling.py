@@ -46,6 +46,7 @@ def _draw_uniform(source, n, seed, guess=True):
     if guess and len(kept) < min(n, seen): return _draw_uniform(source, n, seed, guess=False)
     return sorted(_lowest(ranks, kept, n)[1], key=operator.itemgetter(0)), seen
 
+# %% ../nbs/06_sampling.ipynb #8be8ead5
 def _lowest(ranks, kept, n):
     "The n rows of lowest priority, and the highest priority among them."
     rank = np.concatenate([np.zeros(0, np.uint64), *ranks])
@@ -71,6 +72,7 @@ def _hashes(cells):
     "64-bit hashes of identifiers."
     return pd.util.hash_array(np.array([as_id(x) for x in cells], dtype=object), categorize=False)
 
+# %% ../nbs/06_sampling.ipynb #07d96539
 def _parsed(batch, source):
     "Indices and records of a batch, without the rows that cannot be read."
     rows, records = [], []
@@ -145,6 +147,7 @@ def _whole_users(keys, seed, n):
     users = users.iloc[np.argsort(priorities(users.index, seed))]
     return keys.user.isin(users.index[:max(1, int((users.cumsum() <= n).sum()))]).to_numpy()
 
+# %% ../nbs/06_sampling.ipynb #6853c350
 def _last_months(keys, months):
     "Which rows are younger than some months, counted from the youngest."
     if keys.time.isna().all(): raise MmrecError("no review has a time", where=f"draw '{months}-months'", fix="name the column of the time, or draw in another way")

@@ -261,7 +261,7 @@ def load(self:TransformerText):
     self.limit_, self.hidden_ = min(self.max_length, self.tokenizer_.model_max_length, limit), net.config.hidden_size
     device = pick_device(self.device)
     self.engine_ = make_engine(_pooled(net, self.pooling, self.normalize), self.precision, device, self._int8_key(), self._calibration, True, self.label)
-    self.budget_ = self.token_budget or (65_536 if device.type == "cuda" else 512) # what lies in a processor's cache, and what fills a GPU
+    self.budget_ = self.token_budget or (65_536 if device.type == "cuda" else 512 if self.engine_.kind == "exact" else 1024) # what lies in a processor's cache, and what fills a GPU
     return self
 
 # %% ../nbs/13_text.ipynb #2b14c2a7
