@@ -34,16 +34,16 @@ from .report import write_report
 
 # %% ../nbs/22_pipeline.ipynb #54489dc9
 def _choice(default, help, **kw):
-    "A field of `RunConfig` with the sentence that documents it here and on the command line."
+    "A field of `RunConfig` with the sentence that documents it here and on the command line; `choices`: all it can be; `some`: names worth offering; `path`: a file or a directory."
     return field(**({"default_factory": default} if callable(default) else {"default": default}), metadata=dict(help=help, **kw))
 
 # %% ../nbs/22_pipeline.ipynb #262c3953
 @dataclass
 class TableChoices:
     "Which tables a run reads."
-    reviews: str = _choice(None, "file of reviews or ratings (JSON lines, CSV, TSV, Parquet, plain or .gz); none: the built-in, made-up shop")
-    items: list = _choice(None, "file or files of items (products, films, …)", nargs="+")
-    format: str = _choice("auto", "amazon-2023, amazon-2018, amazon-2014, table or auto")
+    reviews: str = _choice(None, "file of reviews or ratings (JSON lines, CSV, TSV, Parquet, plain or .gz); none: the built-in, made-up shop", path="file")
+    items: list = _choice(None, "file or files of items (products, films, …)", nargs="+", path="file")
+    format: str = _choice("auto", "amazon-2023, amazon-2018, amazon-2014, table or auto", choices=("auto", "amazon-2023", "amazon-2018", "amazon-2014", "table"))
     columns: dict = _choice(None, "which column is which: user=userId,item=movieId,rating=stars,text=title+body,time=date")
     item_columns: dict = _choice(None, "the same for the items: item=movieId,title=title,text=genres+plot,image=url")
     scale: str = _choice(None, "rating scale: 1-5, 0-10, 0.5-5:0.5, thumbs, bad<ok<good; none: stars, or what the values suggest")
@@ -52,36 +52,36 @@ class TableChoices:
 @dataclass
 class DataChoices(TableChoices):
     "Which pictures and texts a run reads, and what encodes them."
-    images: str = _choice(None, "folder of pictures named after the items, or a template such as posters/{item}.jpg; none: download from the items' URLs")
+    images: str = _choice(None, "folder of pictures named after the items, or a template such as posters/{item}.jpg; none: download from the items' URLs", path="directory")
     name: str = _choice(None, "name of the data in the report")
     sample: int = _choice(25_000, "reviews to draw; 0 for all")
-    draw: str = _choice("uniform", "how the honest protocol draws them: uniform, stars, balanced, users (whole), 5-core, 12-months, head, all")
+    draw: str = _choice("uniform", "how the honest protocol draws them: uniform, stars, balanced, users (whole), 5-core, 12-months, head, all", some=("uniform", "stars", "balanced", "users", "5-core", "12-months", "head", "all"))
     n_images: int = _choice(2_000, "products whose picture is asked for; 0 for all")
     picture_side: int = _choice(None, "ask hosts for pictures of so many pixels on the longer side, where they draw any (Amazon's do); none: as the data name them")
     download: bool = _choice(True, "download pictures that are not on disk")
     pictured_only: bool = _choice(False, "use only the reviews of products whose picture was asked for")
-    text: str = _choice("auto", "text encoder: auto, minilm, tfidf, distilbert, a hub name, a folder, or none")
-    image: str = _choice("auto", "image encoder: auto, classical, resnet50, resnet50-v1, a torchvision name, NAME:WEIGHTS_FILE, or none")
-    text_from: str = _choice("auto", "what the text encoder reads: review, title+review, item, or auto (reviews where there are any, else items)")
-    precision: str = _choice("auto", "arithmetic of the encoders' networks: exact (32 bits), bfloat16, int8, fast (as few bits as agree with 32), or auto (the encoder's own)")
+    text: str = _choice("auto", "text encoder: auto, minilm, tfidf, distilbert, a hub name, a folder, or none", some=("auto", "minilm", "tfidf", "distilbert", "none"))
+    image: str = _choice("auto", "image encoder: auto, classical, resnet50, resnet50-v1, a torchvision name, NAME:WEIGHTS_FILE, or none", some=("auto", "classical", "resnet50", "resnet50-v1", "none"))
+    text_from: str = _choice("auto", "what the text encoder reads: review, title+review, item, or auto (reviews where there are any, else items)", choices=("auto", "review", "title+review", "item"))
+    precision: str = _choice("auto", "arithmetic of the encoders' networks: exact (32 bits), bfloat16, int8, fast (as few bits as agree with 32), or auto (the encoder's own)", choices=("auto", "exact", "bfloat16", "int8", "fast"))
     half_features: bool = _choice(False, "keep vectors on disk in 16 bits, half the size")
 
 # %% ../nbs/22_pipeline.ipynb #551f2176
 @dataclass
 class RunConfig(DataChoices):
     "Everything that decides a run's numbers, and where they go."
-    protocols: tuple = _choice(("honest", "course"), "protocols to run side by side: honest, course", nargs="+")
-    split: str = _choice("product", "how the honest protocol splits: product, time, benchmark (the official cut-offs of Amazon Reviews 2023) or random")
-    missing: str = _choice("mask", "what the honest protocol makes of a missing picture: mask, mean or error")
+    protocols: tuple = _choice(("honest", "course"), "protocols to run side by side: honest, course", nargs="+", choices=("honest", "course"))
+    split: str = _choice("product", "how the honest protocol splits: product, time, benchmark (the official cut-offs of Amazon Reviews 2023) or random", choices=("product", "time", "benchmark", "random"))
+    missing: str = _choice("mask", "what the honest protocol makes of a missing picture: mask, mean or error", choices=("mask", "mean", "error"))
     epochs: int = _choice(50, "passes over the training rows, at most")
     patience: int = _choice(3, "epochs without a better validation loss before the honest protocol stops, half of it before the step size is halved (the course project: 12 and 5)")
     seed: int = _choice(0, "decides the sample, the splits, the networks and the bootstrap")
     draws: int = _choice(1000, "bootstrap draws behind each interval")
     shop_items: int = _choice(2_000, "products of the built-in shop")
     shop_reviews: int = _choice(25_000, "reviews of the built-in shop")
-    shop_pictures: str = _choice("informative", "informative, or useless: a world in which pictures carry nothing about the rating")
-    out: str = _choice("runs", "folder for run folders")
-    data: str = _choice("data", "folder for the shop, downloaded pictures, vectors and fitted networks, which later runs reuse")
+    shop_pictures: str = _choice("informative", "informative, useless (a world in which pictures carry nothing about the rating) or reversed (what is liked in a picture elsewhere is disliked here)", choices=("informative", "useless", "reversed"))
+    out: str = _choice("runs", "folder for run folders", path="directory")
+    data: str = _choice("data", "folder for the shop, downloaded pictures, vectors and fitted networks, which later runs reuse", path="directory")
     fresh: bool = _choice(False, "train again even when this very network has been trained before")
 
 # %% ../nbs/22_pipeline.ipynb #16a441e1
@@ -223,6 +223,7 @@ def image_vectors(
 # %% ../nbs/22_pipeline.ipynb #dbbf9038
 VERSIONS = ("mmrec", "numpy", "pandas", "scikit-learn", "tensorflow", "keras", "torch", "torchvision", "transformers", "pillow")
 
+# %% ../nbs/22_pipeline.ipynb #f4ca84d1
 def versions():
     "Versions of what a run's numbers depend on."
     found = {"python": platform.python_version()}

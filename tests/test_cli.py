@@ -107,7 +107,7 @@ def test_bad_files_end_in_one_line(tmp_path, capfd, content, expected):
 @pytest.mark.parametrize("argv, expected", [
     (["--text", "no/such-model-anywhere"], "no/such-model-anywhere"), (["--text", "some_folder"], "some_folder"),
     (["--columns", "rating=grade"], "grade"), (["--scale", "1-x"], "1-x"), (["--split", "time"], "no time"),
-    (["--text-from", "nowhere"], "nowhere"), (["--split", "magic"], "magic"), (["--missing", "guess", "--text", "tfidf"], "guess")])
+    (["--draw", "magic"], "magic"), (["--columns", "rating=grade,text=prose"], "grade")])
 def test_bad_choices_end_in_one_line(tmp_path, table, capfd, monkeypatch, argv, expected):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     (tmp_path/"some_folder").mkdir()
