@@ -20,7 +20,7 @@ def main():
             if not ((copy/path).exists() and (ROOT/path).exists() and filecmp.cmp(copy/path, ROOT/path, shallow=False)):
                 wrong.append(f"{path}: out of step; run `make export`")
         exported = {f"{line.split()[-1]}.py" for nb in (copy/"nbs").glob("*.ipynb") for line in nb.read_text().split('"')
-                    if line.startswith("#| default_exp")} | {"__init__.py", "_modidx.py"}
+                    if line.startswith("#| default_exp")} | {"__init__.py", "__main__.py", "_modidx.py"}
         wrong += [f"{p}: no notebook exports it; delete it" for p in sorted(here) if p.name not in exported]
     if (ROOT/"README.md").read_text(encoding="utf8") != readme(): wrong.append("README.md: out of step with nbs/index.ipynb; run `make readme`")
     print("\n".join(wrong) or "notebooks are clean; mmrec/ and README.md are in step with nbs/")
