@@ -141,6 +141,7 @@ def has_openvino():
     "Is the extra `mmrec[fast]` installed?"
     return all(importlib.util.find_spec(name) for name in ("openvino", "nncf"))
 
+# %% ../nbs/12_engines.ipynb #614ba645
 @contextlib.contextmanager
 def _silent_tools():
     "OpenVINO and NNCF without statistics sent home, logs and warnings."
@@ -172,6 +173,7 @@ def to_openvino(
 # %% ../nbs/12_engines.ipynb #e0fcdb8f
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
+# %% ../nbs/12_engines.ipynb #b3cfc613
 class CompiledEngine:
     "A network compiled by OpenVINO for this processor, fed a stream of batches."
     def __init__(self,
@@ -339,6 +341,7 @@ def kind(self:NetworkEncoder):
     "The engine that computes: 'exact', 'bfloat16' or 'int8'."
     return self._kind()
 
+# %% ../nbs/12_engines.ipynb #2ec1e1ae
 @patch(as_prop=True)
 def key(self:NetworkEncoder):
     exact = self._exact_key()

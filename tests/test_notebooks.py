@@ -119,6 +119,12 @@ def links(nb):
     if len(re.findall(r"^# ", re.sub(r"```.*?```", "", nb.prose, flags=re.S), re.M)) != 1: yield "more than one heading of the first level"
 
 
+@rule(add(6, "As @fig-sums shows.", kind="markdown"), add(6, "Said by @peano1889.", kind="markdown"))
+def plain_references(nb):
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", nb.prose, flags=re.S)
+    for mark in re.findall(r"(?<![\w.])@[a-z][\w-]+", prose): yield f"{mark} is a mark of book tools that JupyterLab shows as it stands; say 'the figure above' or the names"
+
+
 @rule(put(2, "sums", "summen"))
 def module_name(nb):
     want, found = nb.name.partition("_")[2], [name for _, c in nb.code for name in re.findall(r"^#\|\s*default_exp\s+(\S+)", text(c), re.M)]
