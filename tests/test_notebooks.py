@@ -119,10 +119,10 @@ def links(nb):
     if len(re.findall(r"^# ", re.sub(r"```.*?```", "", nb.prose, flags=re.S), re.M)) != 1: yield "more than one heading of the first level"
 
 
-@rule(add(6, "As @fig-sums shows.", kind="markdown"), add(6, "Said by @peano1889.", kind="markdown"))
+@rule(add(6, "As @fig-sums shows.", kind="markdown"), add(6, "See @sec-sums.", kind="markdown"))
 def plain_references(nb):
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", nb.prose, flags=re.S)
-    for mark in re.findall(r"(?<![\w.])@[a-z][\w-]+", prose): yield f"{mark} is a mark of book tools that JupyterLab shows as it stands; say 'the figure above' or the names"
+    for mark in re.findall(r"@(?:fig|tbl|sec|eq)-[\w-]+", prose): yield f"{mark} is a mark of book tools that JupyterLab shows as it stands; say 'the figure above'"
 
 
 @rule(put(2, "sums", "summen"))
