@@ -47,7 +47,7 @@ check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md w
 	@$(BIN)/python dev/check.py
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	@cd nbs && $(abspath $(BIN))/jupyter lab index.ipynb
+	@cd nbs && $(abspath $(BIN))/jupyter lab --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean them
 	@cd nbs && for nb in $(notdir $(NOTEBOOKS)); do echo "$$nb"; \
