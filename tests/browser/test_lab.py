@@ -149,6 +149,8 @@ def lab(browser, server, request):
 @pytest.mark.parametrize("lab", NAMES, indirect=True)
 def test_notebook_in_lab(lab):
     lab.wait(lambda s: s["path"] == f"{lab.name}.ipynb" and s["status"] == "idle", 90, "open, with a kernel")
+    promised = [c["i"] for c in lab.look()["cells"] if re.search(r"^#\| label: fig-", c["source"], re.M)]
+    lab.wait(lambda s: all(s["cells"][i]["pictures"] for i in promised), 30, "the figures of its committed outputs")
     lab.shoot("opened")
     lab.command("notebook:clear-all-cell-outputs")
     lab.wait(lambda s: not any(c["outputs"] for c in s["cells"]), 20, "cleared")
@@ -163,8 +165,7 @@ def test_notebook_in_lab(lab):
     (SHOTS/f"{lab.name}.json").write_text(json.dumps(dict(seconds=round(took, 1), console=lab.said, **state), indent=1))
 
     assert not failed(state), f"cells ended in errors: {failed(state)}"
-    promised = [c for c in state["cells"] if re.search(r"^#\| label: fig-", c["source"], re.M)]
-    missing = [c["i"] for c in promised if not c["pictures"]]
+    missing = [i for i in promised if not state["cells"][i]["pictures"]]
     assert not missing, f"no picture is shown under cells {missing}"
     assert not (lost := [x for c in state["cells"] for x in c["images"]]), f"pictures in the prose do not load: {lost}"
     widgets = [c for c in state["cells"] if any("application/vnd.jupyter.widget-view+json" in o["kinds"] for o in c["outputs"])]
