@@ -178,3 +178,9 @@ def test_the_temperature_finds_the_factor_by_which_logits_were_stretched():
     y = (logits + rng.gumbel(size=logits.shape)).argmax(1)
     p = np.exp(3*logits); p /= p.sum(1, keepdims=True)
     assert abs(fit_temperature(p, y) - 3) < .15
+
+
+@pytest.mark.parametrize("said", [.9, .99, .999, .99999])
+def test_a_model_that_is_far_too_sure_is_cooled_to_its_true_odds(said):
+    "Nine of ten right: odds of said/(1 - said) should be 9."
+    assert fit_temperature([[said, 1 - said]]*10, [0]*9 + [1]) == pytest.approx(np.log(said/(1 - said))/np.log(9), rel=1e-3)
