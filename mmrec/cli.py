@@ -42,7 +42,11 @@ def did_you_mean(
 # %% ../nbs/25_cli.ipynb #1adc687c
 class Parser(argparse.ArgumentParser):
     "argparse with errors of one line; options are written out in full."
-    def __init__(self, *args, **kw): super().__init__(*args, **kw, allow_abbrev=False, formatter_class=Help)
+    def __init__(self, *args, **kw):
+        super().__init__(*args, **kw, allow_abbrev=False, formatter_class=Help)
+        self._positionals.title = "arguments"
+
+    def _print_message(self, message, file=None): (file or sys.stderr).write(message or "") # argparse would swallow a broken pipe
 
     def error(self, message):
         message = message.removeprefix("argument ").replace("the following arguments are required:", "missing:")
@@ -50,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action, value):
         if action.choices is None or value in action.choices: return
-        what = "command" if action.dest == "command" else f"value for {'/'.join(action.option_strings) or action.dest}:"
+        what = "command" if action.dest == "command" else f"value for {'/'.join(action.option_strings) or action.metavar}:"
         self.error(f"unknown {what} {value!r}" + (did_you_mean(str(value), action.choices) or f" — choose from {', '.join(map(str, action.choices))}"))
 
 # %% ../nbs/25_cli.ipynb #2869ad1b
@@ -166,15 +170,14 @@ def config_options(
 # %% ../nbs/25_cli.ipynb #c1e22c8c
 ABOUT = "Predict ratings from reviews and product pictures, and say honestly how well."
 BEGIN = "Where to begin: `mmrec run` needs no data; it makes a small shop, trains on it and ends with a report to open in a browser. Then `mmrec run --reviews FILE` with a table of your own."
-EXIT_CODES = {0: "done", 1: "something in the data, the files or the machine is wrong; one line says what and how to mend it",
-              2: "the command itself is wrong: unknown command, option or choice", 130: "stopped with Ctrl-C; the same command goes on where it stopped",
-              141: "the reader of a pipe has left, as in mmrec … | head -1"}
-VARIABLES = {"MMREC_PROGRESS": "0: no progress bars", "NO_COLOR": "anything: no bold headings", "COLUMNS": "width of the help"}
+EXIT_CODES = {0: "done", 1: "data, files or machine: one line says what and the remedy", 2: "unknown command, option or choice",
+              130: "stopped with Ctrl-C; the same command goes on from there", 141: "the reader of a pipe has left, as in mmrec … | head -1"}
+VARIABLES = {"MMREC_PROGRESS": "0: no progress bars", "MMREC_CACHE": "folder for compiled networks (default: ~/.cache/mmrec)", "NO_COLOR": "1: no bold headings", "COLUMNS": "width of the help"}
 
 # %% ../nbs/25_cli.ipynb #2f9c9690
 def overview():
     "The commands, section by section."
-    lines = [ABOUT, "", wrapped(BEGIN)]
+    lines = [wrapped(ABOUT), "", wrapped(BEGIN)]
     for section, heading in SECTIONS.items():
         found = [(name, c) for name, c in COMMANDS.items() if c.section == section]
         if found: lines += ["", bold(heading) + ":", *(wrapped(c.about, f"  {name:<12}", " "*14) for name, c in found)]
@@ -183,7 +186,7 @@ def overview():
 # %% ../nbs/25_cli.ipynb #2f15b337
 def ending():
     "The end of `mmrec --help`."
-    rows = lambda table: [wrapped(says, f"  {key:<16}", " "*18) for key, says in table.items()]
+    rows = lambda table: [wrapped(says, f"  {key:<15} ", " "*18) for key, says in table.items()]
     more = wrapped("mmrec COMMAND --help, or mmrec help COMMAND, shows a command's options and examples.")
     return "\n".join([more, "", bold("Exit codes") + ":", *rows(EXIT_CODES), "", bold("Environment variables") + ":", *rows(VARIABLES)])
 
@@ -194,7 +197,8 @@ def fill(
 ):
     "Give a command's parser its options, examples and a short usage."
     c.options(part)
-    words = [f"[{a.metavar or a.dest.upper()}]" if a.nargs == "?" else a.metavar or a.dest.upper() for a in part._get_positional_actions()]
+    for action in part._get_positional_actions(): action.metavar = action.metavar or action.dest.upper()
+    words = [f"[{a.metavar}]" if a.nargs == "?" else a.metavar for a in part._get_positional_actions()]
     part.usage, part.epilog = " ".join([part.prog, *words, "[options]"]), shown_examples(c.examples)
 
 # %% ../nbs/25_cli.ipynb #7524ee9d
@@ -202,10 +206,11 @@ def make_parser(
     command=None, # the command whose options are wanted; None: only the overview; 'all': every command's
 ):                # argparse parser
     "Build the parser; only the options of `command` are filled in."
+    from mmrec import __version__
     top = Parser("mmrec", usage="mmrec COMMAND [options]", description=overview(), epilog=ending())
-    top.add_argument("--version", action="store_true", help="show the version of mmrec and stop")
+    top.add_argument("--version", action="version", version=f"mmrec {__version__}", help="show the version of mmrec and stop")
     commands = top.add_subparsers(dest="command", prog="mmrec", metavar="COMMAND", help=None if command == "all" else argparse.SUPPRESS)
-    parts = {name: commands.add_parser(name, help=c.about, description=c.about[0].upper() + c.about[1:] + ".") for name, c in COMMANDS.items()}
+    parts = {name: commands.add_parser(name, help=c.about, description=wrapped(c.about[0].upper() + c.about[1:] + ".")) for name, c in COMMANDS.items()}
     for name, part in parts.items():
         if command in (name, "all"): fill(part, COMMANDS[name])
     for part in (top, *parts.values()):
@@ -254,7 +259,7 @@ def _shop_options(parser):
 # %% ../nbs/25_cli.ipynb #763cb71b
 @command("get", "write the built-in, made-up shop (Amazon Reviews 2023 format)", [
     ("mmrec shop my-shop", "2,000 products with pictures and 25,000 reviews"),
-    ("mmrec shop my-shop --items 500 --reviews 5000 --seed 1 --pictures useless", "a smaller one, whose pictures tell nothing about the rating")], _shop_options)
+    ("mmrec shop plain-shop --items 500 --reviews 5000 --seed 1 --pictures useless", "a smaller one, whose pictures tell nothing about the rating")], _shop_options)
 def _shop(args):
     from mmrec.shop import make_shop
     shop = make_shop(args["folder"], args["items"], args["reviews"], args["seed"], args["pictures"])
@@ -269,7 +274,7 @@ def _convert_options(parser):
     config_options(parser, CONVERTED)
 
 # %% ../nbs/25_cli.ipynb #5cdd30ec
-@command("get", "read raw files once and write tables that load in a fraction of a second", [
+@command("get", "read raw files once, write tables that load in an instant", [
     ("mmrec convert data/fashion --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz", "write tables into data/fashion"),
     ("mmrec run --reviews data/fashion", "name their folder in place of the files")], _convert_options)
 def _convert(args):
@@ -303,17 +308,28 @@ def _describe(args):
     print(card)
     if figure: _draw_card(card, figure)
 
+# %% ../nbs/25_cli.ipynb #b2c04460
+def _run_options(parser):
+    config_options(parser)
+    for a in parser._actions[1:]: # only what is typed is kept: a file may choose the rest, `RunConfig` what is left
+        a.help, a.default = a.help.replace("%(default)s", str(a.default)), argparse.SUPPRESS
+    parser.add_argument("--config", metavar="FILE", help="read choices from a TOML or JSON file; those on the command line win").complete = "file"
+
 # %% ../nbs/25_cli.ipynb #a59c9f51
 @command("run", "the main job: data, pictures, vectors, networks, scores, report", [
     ("mmrec run", "the built-in shop, both protocols, report in runs/"),
+    ("mmrec run --config study.toml --seed 1", "the choices of a file, such as mmrec new makes; what stands on the command line wins"),
     ("mmrec run --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz --text distilbert --image resnet50", "Amazon Reviews 2023 with the course project's encoders"),
     ("mmrec run --reviews ratings.csv --items movies.csv --columns user=userId,item=movieId,rating=rating,time=timestamp "
      "--item-columns item=movieId,title=title,text=genres --images posters/{item}.jpg --scale 0.5-5:0.5", "any table: films with posters on disk, half stars"),
-    ("mmrec run --shop-pictures useless", "a world in which pictures carry nothing: does the report notice?")], config_options)
+    ("mmrec run --shop-pictures useless", "a world in which pictures carry nothing: does the report notice?")], _run_options)
 def _run(args):
     from mmrec.pipeline import RunConfig, run
     from mmrec.report import data_line, result_table
     from mmrec.core import read_json
+    if path := args.pop("config"):
+        from mmrec.writeup import read_config
+        args = read_config(path) | args
     folder = run(RunConfig(**{k: tuple(v) if k == "protocols" else v for k, v in args.items()}))
     metrics = read_json(folder/"metrics.json")
     print("", data_line(metrics), *metrics["notes"], "", result_table(metrics).to_string(), "", sep="\n")
@@ -328,7 +344,7 @@ def _compare_options(parser):
     config_options(parser, without=("protocols", "epochs", "patience", "fresh", "missing", "seed"))
 
 # %% ../nbs/25_cli.ipynb #cd4033f5
-@command("judge", "judge the course project's three claims, with controls and intervals", [
+@command("judge", "judge the course project's three claims, with controls", [
     ("mmrec compare", "the built-in shop: do pictures help, is a transformer better than counting words?"),
     ("mmrec compare --reviews ratings.csv --items movies.csv --images posters/{item}.jpg --scale 0.5-5:0.5 --model ordinal --seeds 5", "your own data, a model of ordered classes")], _compare_options)
 def _compare(args):
@@ -337,14 +353,38 @@ def _compare(args):
     how = {name: args.pop(name) for name in ("fusion", "model", "seeds")}
     print(f"tables and figure: {compare(RunConfig(**args), **how).resolve()}")
 
-# %% ../nbs/25_cli.ipynb #8e401a2d
-def _report_options(parser): parser.add_argument("run", help="a run folder").complete = "directory"
+# %% ../nbs/25_cli.ipynb #190e6066
+def _report_options(parser):
+    parser.add_argument("run", help="a run folder").complete = "directory"
+    parser.add_argument("--to", choices=("html", "md", "pdf"), help="write a paper: a page, Markdown to write on in, or a PDF (without --to: report.html)")
+    parser.add_argument("--author", default="", metavar="NAME", help="who hands the paper in")
+    parser.add_argument("--title", default="", metavar="TEXT", help="another title for the paper")
 
-# %% ../nbs/25_cli.ipynb #ce29b42a
-@command("write", "write a run folder's report.html again", [("mmrec report runs/20260101-120000-shop", "a run of New Year's Day")], _report_options)
+# %% ../nbs/25_cli.ipynb #6016932b
+@command("write", "write a run's report.html again, or a paper from it", [
+    ("mmrec report runs/20260101-120000-shop", "report.html of a run of New Year's Day"),
+    ("mmrec report runs/20260101-120000-shop --to md", "the frame of a course paper, to write on in"),
+    ("mmrec report runs/20260101-120000-shop --to pdf --author 'Ann Example'", "the same as a PDF")], _report_options)
 def _report(args):
     from mmrec.report import write_report
-    print(f"report: {write_report(args['run']).resolve().as_uri()}")
+    from mmrec.writeup import write_paper
+    path = write_paper(args["run"], args["to"], args["author"], args["title"]) if args["to"] else write_report(args["run"])
+    print(f"{'paper' if args['to'] else 'report'}: {path.resolve().as_uri()}")
+
+# %% ../nbs/25_cli.ipynb #a9e8d691
+def _new_options(parser):
+    parser.add_argument("folder", help="a new folder").complete = "directory"
+    config_options(parser, without=("fresh",))
+
+# %% ../nbs/25_cli.ipynb #cb3e311c
+@command("write", "start a study: a notebook, a configuration, questions", [
+    ("mmrec new my-study", "on the built-in shop; then: cd my-study, jupyter lab study.ipynb"),
+    ("mmrec new fashion --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz", "on your own data")], _new_options)
+def _new(args):
+    from mmrec.pipeline import RunConfig
+    from mmrec.writeup import new_study
+    folder = new_study(args.pop("folder"), RunConfig(**{k: tuple(v) if k == "protocols" else v for k, v in args.items()}))
+    print(f"study: {folder}", f"next: cd {folder} && jupyter lab study.ipynb, or: mmrec run --config study.toml", sep="\n")
 
 # %% ../nbs/25_cli.ipynb #be66bc29
 def _features_options(parser):
@@ -403,10 +443,10 @@ def completion_script(
     return shtab.complete(top, shell)
 
 # %% ../nbs/25_cli.ipynb #83666ec7
-def _completion_options(parser): parser.add_argument("shell", choices=SHELLS, help="your shell")
+def _completion_options(parser): parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
 
 # %% ../nbs/25_cli.ipynb #c4ca024b
-@command("keep", "print the script that makes a shell complete commands, options and files", [
+@command("keep", "print the script that makes a shell complete all this", [
     ("mmrec completion bash", "keep it: add > ~/.local/share/bash-completion/completions/mmrec, or put eval \"$(mmrec completion bash)\" into ~/.bashrc"),
     ("mmrec completion zsh", "add > ~/.zfunc/_mmrec, where ~/.zshrc has: fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit"),
     ("mmrec completion fish", "add > ~/.config/fish/completions/mmrec.fish"),
@@ -419,6 +459,7 @@ def _fail(error):
     from mmrec.core import REMEDIES, MmrecError
     if isinstance(error, MmrecError): line = str(error)
     elif isinstance(error, OSError) and error.strerror: line = f"{error.filename or 'the system'}: {error.strerror} — {REMEDIES.get(error.errno, 'run again with --debug to see where')}"
+    elif isinstance(error, ModuleNotFoundError): line = f"the package {error.name} is not installed — pip install {error.name}"
     elif isinstance(error, MemoryError): line = "out of memory — use fewer reviews (--sample) or smaller vectors (--text tfidf)"
     else: line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} — run again with --debug and report the trace"
     print(f"{bold('mmrec', sys.stderr)}: {line}", file=sys.stderr)
@@ -434,7 +475,6 @@ def parse(
     name, args = args.command, {k: v for k, v in vars(args).items() if k not in ("command", "debug")}
     part = next(a for a in top._actions if a.dest == "command").choices[name] if name else top
     if rest: refuse(part, rest)
-    if args.pop("version"): part.exit(0, f"mmrec {__import__('mmrec').__version__}\n")
     if not name: top.print_help()
     return name, args
 

@@ -1,13 +1,15 @@
 "What a person meets at the command line: results, and one clear line when something is wrong."
-import errno, gzip, json, os, signal, subprocess, sys, time
+import contextlib, errno, gzip, json, os, shlex, shutil, signal, subprocess, sys, time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mmrec import pipeline
-from mmrec.cli import main
+from mmrec.cli import COMMANDS, EXIT_CODES, GROUPS, SECTIONS, SHELLS, completion_script, main, make_parser, parse
 from mmrec.core import read_json
 
 MMREC = [sys.executable, "-c", "import sys; from mmrec.cli import main; sys.exit(main())"]
@@ -259,3 +261,224 @@ def test_claims_are_judged_on_a_table_of_ones_own(tmp_path, table, capsys):
     folder, = (tmp_path/"runs").iterdir()
     assert {p.name for p in folder.iterdir()} == {"claims.csv", "ablation.csv", "ablation.png"}
     assert "DistilBERT" in capsys.readouterr().out or pd.read_csv(folder/"claims.csv").size
+
+
+# the command line as such
+
+def words(line): return shlex.split(line)[1:]
+
+LINES = [(name, line) for name, c in COMMANDS.items() for line, _ in c.examples]
+QUICK = {"run": "--text tfidf --image classical --epochs 1 --draws 20 --protocols honest --sample 300 --n-images 40 --shop-items 60 --shop-reviews 400",
+         "compare": "--text tfidf --image none --draws 20 --sample 300 --seeds 1 --shop-items 60 --shop-reviews 400", "shop": "--items 60 --reviews 400"}
+
+
+@pytest.mark.parametrize("name, line", LINES, ids=[line for _, line in LINES])
+def test_examples_are_understood(name, line):
+    assert parse(words(line))[0] == words(line)[0] and line.startswith("mmrec ")
+
+
+def test_every_command_has_a_line_a_section_and_examples():
+    for name, c in COMMANDS.items():
+        assert c.section in SECTIONS and c.examples and len(c.about) <= 66 and c.about[0].islower() and not c.about.endswith("."), name
+        assert any(words(line)[0] == name for line, _ in c.examples), name
+        assert all(why and not why.endswith(".") for _, why in c.examples), name
+
+
+def test_every_field_of_a_run_is_in_a_group_and_says_what_it_is():
+    grouped = " ".join(GROUPS.values()).split()
+    assert sorted(grouped) == sorted({f.name for f in fields(pipeline.RunConfig)})
+    parts = subparsers(make_parser("all"))
+    assert all(a.help for part in parts.values() for a in part._actions)
+    assert not [a.dest for a in parts["run"]._actions if a.help.count("(default") > 1]
+
+
+def subparsers(top): return next(a for a in top._actions if a.dest == "command").choices
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    "A folder with the files that the examples name, all made up."
+    from mmrec.shop import make_shop
+    folder = tmp_path_factory.mktemp("desk")
+    shop = make_shop(folder/"a-shop", 60, 400)
+    for source, name in ((shop.reviews_path, "Amazon_Fashion"), (shop.meta_path, "meta_Amazon_Fashion")): (folder/f"{name}.jsonl.gz").write_bytes(gzip.compress(source.read_bytes()))
+    old = [dict(overall=float(r.rating), verified=True, reviewerID=r.user, asin=r.item, reviewText=r.text, summary="so", unixReviewTime=1500000000) for r in ratings().itertuples()]
+    (folder/"AMAZON_FASHION_5.json.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, old)).encode()))
+    films = ratings().assign(rating=lambda t: t.rating/2, timestamp=1500000000 + np.arange(300)).rename(columns=dict(user="userId", item="movieId"))
+    films.to_csv(folder/"ratings.csv", index=False)
+    (folder/"study.toml").write_text("epochs = 1\n")
+    names = sorted(set(films.movieId))
+    pd.DataFrame(dict(movieId=names, title=[f"film {n}" for n in names], genres="drama")).to_csv(folder/"movies.csv", index=False)
+    (folder/"posters").mkdir()
+    for k, name in enumerate(names): Image.new("RGB", (32, 32), (k*4, 90, 90)).save(folder/"posters"/f"{name}.jpg")
+    return folder
+
+
+def ready(folder, name, line):
+    "Make what an example takes for granted: a run, a store of vectors."
+    if name in ("report", "features") and not list((folder/"runs").glob("*/metrics.json")): assert main(["run", *QUICK["run"].split()]) == 0
+    for word in words(line):
+        if word.startswith("runs/") and not (folder/word).exists(): shutil.copytree(next(p.parent for p in (folder/"runs").glob("*/metrics.json")), folder/word)
+    if line.endswith(" 3f2a"): next((folder/"data"/"vectors").iterdir()).rename(folder/"data"/"vectors"/"3f2a00000000")
+
+
+@pytest.mark.parametrize("name, line", [(n, line) for n, line in LINES if n != "fetch" or "--list" in line], ids=[line for n, line in LINES if n != "fetch" or "--list" in line])
+def test_examples_run(desk, monkeypatch, capfd, name, line):
+    "On a small shop and small tables; those of `fetch` need the network and are tried with a host of our own below."
+    monkeypatch.chdir(desk)
+    ready(desk, name, line)
+    assert main([*words(line), *QUICK.get(words(line)[0], "").split()]) == 0, capfd.readouterr().err
+    assert capfd.readouterr().out
+
+
+def test_the_overview_lists_every_command_in_its_section():
+    text = make_parser().format_help()
+    at = [text.index(f"\n{heading}:") for key, heading in SECTIONS.items() if any(c.section == key for c in COMMANDS.values())]
+    assert at == sorted(at) and all(f"\n  {name:<12}{c.about[:20]}" in text for name, c in COMMANDS.items())
+    assert all(f"\n  {code:<16}" in text for code in EXIT_CODES) and "Where to begin" in text
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 200])
+def test_help_adapts_to_the_width(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    top = make_parser("all")
+    for part in (top, *subparsers(top).values()):
+        assert max(len(line) for line in part.format_help().split("\nExamples")[0].splitlines() if "=" not in line and "{" not in line) <= min(max(columns, 42), 100)
+
+
+def test_a_command_gets_its_options_only_when_it_is_called():
+    for name in COMMANDS:
+        lazy, full = subparsers(make_parser(name)), subparsers(make_parser("all"))
+        assert [a.dest for a in lazy[name]._actions] == [a.dest for a in full[name]._actions]
+        assert all(len(lazy[other]._actions) == 2 for other in COMMANDS if other != name)
+
+
+@pytest.mark.parametrize("line, says", [
+    ("mmrec rnu", "mmrec: unknown command 'rnu' — did you mean run?"), ("mmrec --hepl", "mmrec: unknown option --hepl — did you mean --help?"),
+    ("mmrec run --revews a.csv", "mmrec run: unknown option --revews — did you mean --reviews?"), ("mmrec run --rev a.csv", "mmrec run: unknown option --rev — did you mean --reviews?"),
+    ("mmrec run --revews=a.csv", "mmrec run: unknown option --revews — did you mean --reviews?"), ("mmrec run a.csv", "mmrec run: unexpected word 'a.csv' — did you mean --reviews a.csv?"),
+    ("mmrec shop a b", "mmrec shop: unexpected word 'b' — mmrec shop --help shows what there is"), ("mmrec shop", "mmrec shop: missing: FOLDER — mmrec shop --help shows what there is"),
+    ("mmrec run --split tme", "mmrec run: unknown value for --split: 'tme' — did you mean time?"), ("mmrec run --missing guess", "choose from mask, mean, error"),
+    ("mmrec run --text-from nowhere", "choose from auto, review, title+review, item"), ("mmrec run --protocols honest curse", "did you mean course?"),
+    ("mmrec fetch --year 2019", "did you mean 2018?"), ("mmrec run --epochs few", "'few' is no whole number"), ("mmrec run --columns user", "write name=column"),
+    ("mmrec run --sample", "mmrec run: --sample: expected one argument — mmrec run --help shows what there is"), ("mmrec features lst", "did you mean ls?"),
+    ("mmrec completion dash", "did you mean bash?"), ("mmrec help rn", "did you mean run?"), ("mmrec run --debug --shop-pictures ugly", "choose from informative, useless, reversed")])
+def test_slips_end_in_one_line_and_code_2(capfd, line, says):
+    assert main(words(line)) == 2
+    said = capfd.readouterr()
+    assert says in said.err and len(said.err.splitlines()) == 1 and not said.out
+
+
+def test_every_choice_is_one_that_a_run_accepts():
+    "What the command line offers, the chapters know."
+    from mmrec.engines import PRECISIONS
+    from mmrec.fields import FORMATS
+    from mmrec.fusion import Fusion
+    from mmrec.sampling import check_way
+    from mmrec.shop import fashion_world
+    offered = {f.name: f.metadata.get("choices") or f.metadata.get("some") for f in fields(pipeline.RunConfig)}
+    assert set(offered["precision"]) == {"auto", *PRECISIONS} and set(offered["format"]) == {"auto", "table", *FORMATS}
+    for way in offered["draw"]: check_way(way)
+    for policy in offered["missing"]: Fusion(["text"], policy).fit(dict(text=np.eye(3)))
+    for world in offered["shop_pictures"]: fashion_world(world)
+    for name in offered["protocols"]: pipeline.protocol_of(name, pipeline.RunConfig())
+    rows = pd.DataFrame(dict(text="a", title="b", item_text="c", item_title="d"), index=[0])
+    for source in offered["text_from"]: assert pipeline.documents(rows, source)[0][0]
+
+
+def test_version_and_help_in_all_their_spellings(capfd):
+    import mmrec
+    for argv, says in ((["--version"], f"mmrec {mmrec.__version__}\n"), (["help"], "usage: mmrec COMMAND"), (["--help"], "usage: mmrec COMMAND"), ([], "usage: mmrec COMMAND"),
+                       (["help", "shop"], "usage: mmrec shop FOLDER"), (["shop", "--help"], "usage: mmrec shop FOLDER"), (["shop", "-h"], "usage: mmrec shop FOLDER")):
+        assert main(argv) == 0
+        said = capfd.readouterr()
+        assert said.out.startswith(says) and not said.err, argv
+
+
+def test_python_m(): assert subprocess.run([sys.executable, "-m", "mmrec", "--version"], capture_output=True, text=True).stdout.startswith("mmrec ")
+
+
+def test_debug_shows_the_trace(tmp_path):
+    for argv in (["--debug", "report", "nowhere"], ["report", "nowhere", "--debug"]):
+        done = subprocess.run([*MMREC, *argv], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1 and "Traceback" in done.stderr and "MmrecError" in done.stderr
+
+
+def test_a_bug_is_one_line_that_asks_for_the_trace(capfd, monkeypatch):
+    monkeypatch.setattr(pipeline, "versions", lambda: {}["oh"])
+    assert "unexpected KeyError" in fails(capfd, "version") and main(["version"]) == 1 and "--debug" in capfd.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert "pip install shtab" in fails(capfd, "completion", "bash")
+
+
+@pytest.mark.parametrize("line", ["--help", "run --help", "fetch --list", "completion bash"])
+def test_a_pipe_that_closes_is_no_news(line):
+    "The reader leaves before a word is said."
+    process = subprocess.Popen([*MMREC, *line.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141 and process.stderr.read() == ""
+
+
+def on_a_terminal(tmp_path, *argv, **env):
+    "What a command writes on a terminal of 80 columns."
+    import pty
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*MMREC, *argv], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm", "COLUMNS": "80", **env})
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError): # a terminal whose last writer has gone
+        while block := os.read(ours, 4096): said += block
+    process.wait(timeout=60); os.close(ours)
+    return said.decode()
+
+
+def test_headings_are_bold_on_a_terminal_that_wants_them(tmp_path):
+    assert "\033[1mExamples\033[0m:" in on_a_terminal(tmp_path, "shop", "--help")
+    assert all("\033" not in on_a_terminal(tmp_path, "shop", "--help", **env) for env in (dict(NO_COLOR="1"), dict(TERM="dumb")))
+    assert on_a_terminal(tmp_path, "rnu").startswith("\033[1mmmrec\033[0m: unknown command")
+
+
+# completion
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory):
+    "Ask a shell what it would offer after a line; the scripts are printed by `mmrec completion`, as a user would have them."
+    folder = tmp_path_factory.mktemp("completion")
+    (folder/"reviews.csv").touch(); (folder/"results").mkdir()
+    ask = dict(bash='source {0}; COMP_WORDS=({1}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shtab_mmrec; printf "%s\\n" "${{COMPREPLY[@]}}"',
+               fish="source {0}; complete -C '{2}' | string replace -r '\\t.*' ''")
+    def offers(shell, line):
+        if not shutil.which(shell): pytest.skip(f"{shell} is not installed")
+        script = folder/f"mmrec.{shell}"
+        if not script.exists(): script.write_text(subprocess.run([*MMREC, "completion", shell], capture_output=True, text=True, check=True).stdout)
+        quoted = " ".join(shlex.quote(word) for word in line.split(" "))
+        done = subprocess.run([shell, "-c", ask[shell].format(script, quoted, line)], capture_output=True, text=True, cwd=folder)
+        assert not done.stderr, done.stderr
+        return set(done.stdout.split())
+    return offers
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.parametrize("line, offered", [
+    ("mmrec de", {"describe"}), ("mmrec run --split ", {"product", "time", "benchmark", "random"}), ("mmrec run --text-f", {"--text-from"}), ("mmrec compare --fus", {"--fusion"}),
+    ("mmrec run --text m", {"minilm"}), ("mmrec run --draw 5", {"5-core"}), ("mmrec fetch Toys", {"Toys_and_Games"}), ("mmrec fetch --only ", {"reviews", "items", "reviews5"}),
+    ("mmrec shop x --pictures ", {"informative", "useless", "reversed"}), ("mmrec features ", {"ls", "rm"}), ("mmrec help desc", {"describe"}), ("mmrec completion ", {"bash", "zsh", "fish", "tcsh"}),
+    ("mmrec run --protocols honest c", {"course"}), ("mmrec --debug run --precision i", {"int8"}), ("mmrec run --reviews revi", {"reviews.csv"}), ("mmrec run --out re", {"results"}), ("mmrec report re", {"results"})])
+def test_a_shell_completes(completed, shell, line, offered):
+    if shell == "fish" and line.endswith("honest c"): pytest.skip("fish offers the choices of the first word only")
+    assert {word.rstrip("/") for word in completed(shell, line)} == offered
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_are_in_the_shells_language(tmp_path, shell):
+    "Every option of every command stands in the script, and the shell can read it."
+    text = completion_script(shell)
+    for name, part in subparsers(make_parser("all")).items():
+        assert name in text and all(option.lstrip("-") in text for a in part._actions for option in a.option_strings)
+    if not shutil.which(shell): pytest.skip(f"{shell} is not installed")
+    (tmp_path/"script").write_text(text)
+    said = subprocess.run([shell, "-n", str(tmp_path/"script")], capture_output=True, text=True)
+    assert said.returncode == 0 and not said.stderr
