@@ -7,7 +7,8 @@ __all__ = ['VERSIONS', 'TableChoices', 'DataChoices', 'RunConfig', 'command_line
            'describe', 'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions',
            'fit_network', 'Prepared', 'fit_one', 'fit_all', 'reachable', 'reachable_scores', 'differences',
            'save_figures', 'save_galleries', 'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'score_models',
-           'baselines', 'prepare', 'train', 'score', 'prediction_table', 'built_in_shop', 'run', 'write_run']
+           'baselines', 'prepare', 'train', 'score', 'prediction_table', 'built_in_shop', 'run', 'keep_explorable',
+           'write_run']
 
 # %% ../nbs/22_pipeline.ipynb #5072cde8
 import contextlib, importlib.metadata, os, platform, shlex, threading, time
@@ -31,6 +32,7 @@ from .fusion import Fusion, gather, leakage, product_groups, split_rows
 from .classifier import SIDE_BY_SIDE, RatingClassifier, all_classes, balanced_weights, load_classifier, majority_proba, tfidf_logreg, undo_weights
 from . import evaluation as ev
 from .report import write_report
+from .explorer import item_table, review_table, write_explorable, write_explorer
 
 # %% ../nbs/22_pipeline.ipynb #54489dc9
 def _choice(default, help, **kw):
@@ -574,8 +576,20 @@ def run(
         prepared = [prepare(bench, name) for name in config.protocols]
         train(bench, prepared)
         write_run(bench, prepared, {ready.name: score(bench, ready) for ready in prepared})
+        write_explorer(folder)
         write_report(folder)
     return final
+
+# %% ../nbs/22_pipeline.ipynb #dca27338
+def keep_explorable(
+    bench,    # the run
+    prepared, # list of `Prepared`
+):
+    "Write the tables of the explorer; neighbours are those of the first protocol's vectors."
+    with bench.meter.stage("neighbours") as row:
+        first, items = prepared[0], pd.concat([p.data.items for p in prepared]).drop_duplicates("item", ignore_index=True)
+        write_explorable(bench.folder, item_table(items, first.rows, first.blocks), [review_table(p.name, p.rows.iloc[p.split.test], p.y[p.split.test]) for p in prepared])
+        row["note"] = f"{len(items):,} products"
 
 # %% ../nbs/22_pipeline.ipynb #36363912
 def write_run(
@@ -585,6 +599,7 @@ def write_run(
 ):
     "Write metrics, predictions and the main model; the first protocol's, which is the honest one by default."
     first, folder = prepared[0], bench.folder
+    keep_explorable(bench, prepared)
     data, main = first.data, " + ".join(first.blocks)
     tables = [prediction_table(p.name, p.rows.iloc[p.split.test], p.y[p.split.test], p.proba) for p in prepared]
     with atomic_path(folder/"predictions.parquet") as tmp: pd.concat(tables).to_parquet(tmp, index=False)

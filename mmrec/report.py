@@ -63,6 +63,7 @@ figure{margin:1rem 0}figure img{max-width:100%;height:auto;background:#fff;borde
 HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>mmrec report: {{ m.name }}</title><style>{{ style|safe }}</style></head><body>
 <h1>How well can the rating be predicted?</h1><p>{{ line }}</p>
+{% if explorer %}<p><a href="explorer.html">Explore products and users</a>: pictures, reviews, predictions, what text and picture contributed, nearest products.</p>{% endif %}
 {% for note in m.notes %}<p class="note">{{ note }}</p>{% endfor %}
 <h2>Result</h2><div class="scroll">{{ results|safe }}</div>
 <p><small>Each cell: value [95 % interval, products resampled]. <b>Balanced accuracy</b> is the mean recall of the classes; always naming the largest class scores
@@ -131,7 +132,7 @@ def write_report(
     folder = Path(folder)
     if not (folder/"metrics.json").exists(): raise MmrecError("no metrics.json here", where=folder, fix="name a folder that `mmrec run` has made")
     m, env = read_json(folder/"metrics.json"), Environment(autoescape=True)
-    page = env.from_string(HEAD).render(m=m, style=STYLE, line=data_line(m), results=result_table(m).reset_index().to_html(index=False, border=0))
+    page = env.from_string(HEAD).render(m=m, style=STYLE, explorer=(folder/"explorer.html").exists(), line=data_line(m), results=result_table(m).reset_index().to_html(index=False, border=0))
     page += "".join(_protocol_html(env, folder, m, name, p) for name, p in m["protocols"].items())
     page += env.from_string(TAIL).render(m=m, summary=_html(m["summary"]), log=_html(m["log"]), stages=_html(m["stages"], "{:,.1f}"),
         versions=_html(list(m["versions"].items())), config=_html([(k, "" if v is None else str(v)) for k, v in m["config"].items()]))
