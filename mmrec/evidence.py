@@ -462,8 +462,8 @@ def make_study(
     data, rows, _ = read_rows(bench, "honest", protocol_of("honest", config))
     rows["group"], store = rows["item"].map(product_groups(data.items)), Path(config.data)/"vectors"
     told, pictured = (rows["document"] != "").any(), (data.items["image_path"] != "").any()
-    blocks = {f"text:{name}": _text_block(name, rows["document"].tolist(), store) for name in texts if told}
-    blocks |= {f"image:{name.partition(':')[0]}": image_vectors(data.items, rows["item"], replace(config, image=name))[0] for name in images if pictured}
+    blocks = {f"text:{name}": _text_block(name, rows["document"].tolist(), store) for name in texts if told and name != "none"}
+    blocks |= {f"image:{name.partition(':')[0]}": image_vectors(data.items, rows["item"], replace(config, image=name))[0] for name in images if pictured and name != "none"}
     study = Study(data.name, rows, tuple(data.scale.values), blocks, reachable(bench.shop, rows) if bench.shop else {})
     study.memo["notes"] = bench.notes
     return study
@@ -623,8 +623,10 @@ def compare(
 ):                       # folder with claims.csv, ablation.csv and ablation.png
     "Judge the three claims on any data."
     import matplotlib.pyplot as plt
+    if config.text == "none": raise MmrecError("two of the three claims are about texts", where="--text none", fix="name a text encoder, such as minilm")
     transformer = "minilm" if config.text in ("auto", "tfidf") else config.text
     study = make_study(config, ("tfidf", transformer), (config.image,), say)
+    if not study.blocks: raise MmrecError("neither texts nor pictures to judge", where=config.reviews, fix="map a text or image column with --columns, or name a folder of --images")
     names = dict(transformer=f"text:{transformer}", pictures=f"image:{config.image.partition(':')[0]}")
     claims, results = judge_claims(study, Trial(fusion=fusion, model=model, split=config.split), range(seeds), Path(config.data)/"trials", **names)
     table = ablation_table(study, results, config.draws)
