@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'UMASK', 'PALETTE', 'ORDERED', 'MmrecError', 'os_errors', 'atomic_path', 'atomic_folder',
            'write_json', 'read_json', 'content_key', 'file_sha256', 'no_gc', 'seed_everything', 'progress',
-           'StageMeter', 'figure_style']
+           'StageMeter', 'figure_style', 'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, gc, hashlib, json, os, random, shutil, sys, tempfile, threading, time
+import contextlib, errno, gc, hashlib, itertools, json, math, numbers, os, random, secrets, shutil, sys, tempfile, threading, time
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -217,3 +217,60 @@ def figure_style():
         "figure.constrained_layout.use": True, "axes.prop_cycle": mpl.cycler(color=PALETTE), "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5", "axes.axisbelow": True,
         "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "legend.frameon": False})
+
+# %% ../nbs/00_core.ipynb #6c8f6d8a
+def _number_texts(
+    x,      # a real number
+    digits, # significant digits that count
+):          # its text; two texts where it lies within a twentieth of a digit of the border between two roundings
+    "The texts that a number may have as an answer: whole numbers are exact, others are rounded."
+    if not np.isfinite(x): return [str(float(x))]
+    if abs(x - round(x)) <= max(1e-9*abs(x), 1e-15): return [str(round(x))]
+    unit = 10.0**(math.floor(math.log10(abs(x))) - digits + 1)
+    near = [float(f"{x + shift*unit:.{digits - 1}e}") for shift in (0, -.05, .05)]
+    return list(dict.fromkeys(str(int(y)) if y.is_integer() else repr(y) for y in near))
+
+# %% ../nbs/00_core.ipynb #aa6a32c9
+def _answer_texts(
+    x,      # number, text, truth value, None, or lists, dicts, sets and arrays of them
+    digits, # significant digits that count
+):          # the texts that `x` may have, the plain rounding first; none for `...`
+    "The texts of an answer; more than one only where a number lies at a border."
+    def join(parts, ends, order=list): return [ends[0] + ",".join(order(c)) + ends[1] for c in itertools.islice(itertools.product(*parts), 32)]
+    if x is ...: return []
+    if hasattr(x, "to_numpy"): x = x.to_numpy()
+    if hasattr(x, "tolist"): x = x.tolist()
+    if x is None or isinstance(x, bool): return [str(x)]
+    if isinstance(x, numbers.Real): return _number_texts(x, digits)
+    if isinstance(x, str): return [json.dumps(" ".join(x.split()).casefold())]
+    if isinstance(x, (list, tuple)): return join([_answer_texts(v, digits) for v in x], "[]")
+    if isinstance(x, (set, frozenset)): return join([_answer_texts(v, digits) for v in x], "()", sorted)
+    if isinstance(x, dict): return join([join([_answer_texts(k, digits)[:1], _answer_texts(v, digits)], "  ") for k, v in x.items()], "{}", sorted)
+    raise MmrecError(f"a {type(x).__name__} cannot be checked", where="answer", fix="give a number, text, list, dict or set")
+
+# %% ../nbs/00_core.ipynb #2883faca
+def answer_code(
+    answer,    # the right answer
+    digits=3,  # significant digits that count
+    salt=None, # four hexadecimal digits; None draws them
+):             # twelve hexadecimal digits: the salt and what came of salt and answer
+    "Make the code by which `check_answer` knows the right answer; for authors of exercises."
+    texts = _answer_texts(answer, digits)
+    if not texts: raise MmrecError("no answer to make a code from", where="answer_code", fix="give the right answer")
+    return _text_code(texts[0], salt or secrets.token_hex(2))
+
+def _text_code(text, salt): return salt + hashlib.pbkdf2_hmac("sha256", text.encode(), salt.encode(), 30_000).hex()[:8]
+
+# %% ../nbs/00_core.ipynb #faca5ed7
+def check_answer(
+    answer,   # your answer; `...` for none yet
+    code,     # the code in the exercise, made by `answer_code`
+    digits=3, # significant digits that count, as the code was made
+    hint="",  # what to say after a wrong answer
+):            # True when right, False when not yet, None without an answer
+    "Say whether an answer is right, without knowing the answer."
+    if len(code) != 12 or set(code) - set("0123456789abcdef"): raise MmrecError("not the code of an exercise", where=repr(code), fix="copy the twelve digits from the chapter again")
+    texts = _answer_texts(answer, digits)
+    right = any(_text_code(t, code[:4]) == code for t in texts) if texts else None
+    print("no answer yet: put yours in place of the three dots" if right is None else "right" if right else f"not yet{': ' if hint else ''}{hint}")
+    return right
