@@ -9,9 +9,9 @@ __all__ = ['UNSEEN', 'WORKS', 'PAPER_STYLE', 'TEMPLATE', 'SAYINGS', 'SOURCES', '
            'RunFacts', 'read_run', 'comparisons', 'gains', 'points', 'called', 'gain_sentence', 'scored', 'percent',
            'sources', 'data_name', 'summary_section', 'question_section', 'data_section', 'encoder_line',
            'network_line', 'method_section', 'protocol_blocks', 'measure_blocks', 'results_section', 'ablation_section',
-           'gallery_items', 'errors_section', 'leakage_section', 'calibration_section', 'limits', 'limits_section',
-           'file_hashes', 'again_section', 'config_blocks', 'paper', 'write_paper', 'config_file', 'read_config',
-           'run_or_open', 'study_notebook', 'new_study']
+           'gallery_items', 'slice_blocks', 'errors_section', 'leakage_section', 'calibration_section', 'limits',
+           'limits_section', 'file_hashes', 'again_section', 'config_blocks', 'paper', 'write_paper', 'config_file',
+           'read_config', 'run_or_open', 'study_notebook', 'new_study']
 
 # %% ../nbs/24_writeup.ipynb #6e6d6cda
 import base64, contextlib, difflib, html, json, re, tempfile, zipfile
@@ -176,12 +176,13 @@ def bibtex(
     entry = lambda key, w: f"@{w['kind']}{{{key},\n" + "".join(f"  {k} = {{{v}}},\n" for k, v in w.items() if k != "kind") + "}\n"
     return "\n".join(entry(k, WORKS[k]) for k in keys)
 
-# %% ../nbs/24_writeup.ipynb #00016e89
+# %% ../nbs/24_writeup.ipynb #7a132687
 def _pieces(blocks):
     "All pieces of all paragraphs and lists, in order."
     for b in blocks:
         for line in [b["parts"]] if "parts" in b else b.get("items", []) if b["kind"] == "bullets" else []: yield from line
 
+# %% ../nbs/24_writeup.ipynb #6a46a33b
 def _labels(blocks):
     "Label to 'Table 1', 'Figure 2', … in order."
     count, out = dict(Table=0, Figure=0), {}
@@ -251,41 +252,53 @@ class Html(Renderer):
     def cite(self, p): return f'[<a href="#work-{p["text"]}">{p["text"]}</a>]'
     def ref(self, p): return f'<a href="#{self.esc(p["label"])}">{self.esc(p["text"])}</a>'
 
-# %% ../nbs/24_writeup.ipynb #cf0db415
+# %% ../nbs/24_writeup.ipynb #8e47e0d5
 @patch
 def heading(self:Html, b): return f"<h{b['level']}>{self.esc(b['text'])}</h{b['level']}>"
+
+# %% ../nbs/24_writeup.ipynb #b92a843e
 @patch
 def para(self:Html, b): return f"<p>{self.line(b['parts'])}</p>"
+
+# %% ../nbs/24_writeup.ipynb #d0163ff8
 @patch
 def note(self:Html, b): return f'<p class="note" role="note">{self.line(b["parts"])}</p>'
+
+# %% ../nbs/24_writeup.ipynb #8a2b9ecc
 @patch
 def listing(self:Html, b): return f'<pre tabindex="0">{self.esc(b["text"])}</pre>'
+
+# %% ../nbs/24_writeup.ipynb #19fd50b0
 @patch
 def bullets(self:Html, b):
     tag = "ol" if b["ordered"] else "ul"
     return f"<{tag}>" + "".join(f"<li>{self.line(i)}</li>" for i in b["items"]) + f"</{tag}>"
+
+# %% ../nbs/24_writeup.ipynb #46f96e72
 @patch
 def works(self:Html, b): return '<ol class="works">' + "".join(f'<li id="work-{n}">{self.esc(i)}</li>' for n, i in enumerate(b["items"], 1)) + "</ol>"
 
-# %% ../nbs/24_writeup.ipynb #b3dad653
+# %% ../nbs/24_writeup.ipynb #4877d73f
 @patch
 def _captioned(self:Html, b, kind, inside):
     "A numbered figure or table."
     caption = f'<figcaption><strong>{b["number"]}.</strong> {self.esc(b["caption"])}</figcaption>'
     return f'<figure class="{kind}" id="{self.esc(b["label"])}">' + (caption + inside if kind == "table" else inside + caption) + "</figure>"
 
+# %% ../nbs/24_writeup.ipynb #f7b46dcd
 @patch
 def table(self:Html, b):
     row = lambda cells, tag, more="": "<tr>" + "".join(f'<{tag} class="{"w" if i < b["left"] else "n"}"{more}>{self.esc(c)}</{tag}>' for i, c in enumerate(cells)) + "</tr>"
     inside = "<thead>" + row(b["head"], "th", ' scope="col"') + "</thead><tbody>" + "".join(row(r, "td", ' dir="auto"') for r in b["rows"]) + "</tbody>"
     return self._captioned(b, "table", f'<div class="scroll" tabindex="0" role="region" aria-label="{b["number"]}"><table>{inside}</table></div>')
 
-# %% ../nbs/24_writeup.ipynb #7d6e1fa6
+# %% ../nbs/24_writeup.ipynb #b7e7e376
 @patch
 def figure(self:Html, b):
     data = base64.b64encode((self.folder/b["file"]).read_bytes()).decode()
     return self._captioned(b, "picture", f'<img src="data:image/png;base64,{data}" alt="{self.esc(b["alt"])}">')
 
+# %% ../nbs/24_writeup.ipynb #73a90164
 @patch
 def cards(self:Html, b):
     picture = lambda i: f'<img src="data:image/jpeg;base64,{self.esc(i["picture"])}" alt="{self.esc(i["title"] or "product")}">' if i["picture"] else '<div class="nopicture">no picture</div>'
@@ -315,38 +328,56 @@ class Md(Renderer):
     def cite(self, p): return f"\\[{p['text']}\\]"
     def ref(self, p): return self.esc(p["text"])
 
-# %% ../nbs/24_writeup.ipynb #df0d7aca
+# %% ../nbs/24_writeup.ipynb #7f5649c4
 @patch
 def code(self:Md, p):
     fence = "`"*(1 + max(map(len, re.findall("`+", p["text"])), default=0))
     return f"{fence} {p['text']} {fence}" if "`" in p["text"] else f"`{p['text']}`"
+
+# %% ../nbs/24_writeup.ipynb #efd72c5e
 @patch
 def start(self:Md, text):
     "Text at the beginning of a line: nothing there begins a list, a heading or a rule."
     return re.sub(r"^(\s*)([-+=:>]|\d+(?=[.)](\s|$)))", lambda m: m[1] + (m[2] + "\\" if m[2].isdigit() else "\\" + m[2]), text)
+
+# %% ../nbs/24_writeup.ipynb #44f546cc
 @patch
 def para(self:Md, b): return self.start(self.line(b["parts"]).strip())
+
+# %% ../nbs/24_writeup.ipynb #703f56bf
 @patch
 def heading(self:Md, b): return "#"*b["level"] + " " + self.esc(b["text"])
+
+# %% ../nbs/24_writeup.ipynb #18d26194
 @patch
 def note(self:Md, b): return "> " + self.start(self.line(b["parts"]).strip())
+
+# %% ../nbs/24_writeup.ipynb #5bd0591a
 @patch
 def bullets(self:Md, b): return "\n".join((f"{n}. " if b["ordered"] else "- ") + self.start(self.line(i).strip()) for n, i in enumerate(b["items"], 1))
+
+# %% ../nbs/24_writeup.ipynb #628dd95e
 @patch
 def works(self:Md, b): return "\n".join(f"{n}. {self.start(self.esc(i))}" for n, i in enumerate(b["items"], 1))
+
+# %% ../nbs/24_writeup.ipynb #76c11366
 @patch
 def listing(self:Md, b):
     fence = "`"*max(3, 1 + max(map(len, re.findall("`+", b["text"])), default=0))
     return f"{fence}text\n{b['text'].rstrip()}\n{fence}"
 
-# %% ../nbs/24_writeup.ipynb #b6e59339
+# %% ../nbs/24_writeup.ipynb #b3b100b6
 @patch
 def table(self:Md, b):
     line = lambda cells: "| " + " | ".join(cells) + " |"
     rule = line([":--" if i < b["left"] else "--:" for i in range(len(b["head"]))])
     return f"**{b['number']}.** {self.esc(b['caption'])}\n\n" + "\n".join([line(map(self.esc, b["head"])), rule, *(line(map(self.esc, r)) for r in b["rows"])])
+
+# %% ../nbs/24_writeup.ipynb #4f2fd809
 @patch
 def figure(self:Md, b): return f"![{self.esc(b['alt'])}]({b['file']})\\\n**{b['number']}.** {self.esc(b['caption'])}"
+
+# %% ../nbs/24_writeup.ipynb #a22a5b58
 @patch
 def cards(self:Md, b):
     rows = []
@@ -358,13 +389,13 @@ def cards(self:Md, b):
         rows.append("| " + " | ".join([picture, *(self.esc(i[k]) for k in ("head", "title", "text"))]) + " |")
     return "| Product | Rating | Title | Review |\n| :-- | :-- | :-- | :-- |\n" + "\n".join(rows) + f"\n\n**{b['number']}.** {self.esc(b['caption'])}"
 
-# %% ../nbs/24_writeup.ipynb #45a32282
+# %% ../nbs/24_writeup.ipynb #ef250bcf
 @patch
 def page(self:Md,
     doc, # a resolved paper
 ):       # text of a Markdown file
     "The whole text."
-    under = "".join(f"{self.esc(t)}\n\n" for t in (doc["author"], doc["date"]) if t)
+    under = "".join(f"{self.start(self.esc(t))}\n\n" for t in (doc["author"], doc["date"]) if t)
     return f"# {self.esc(doc['title'])}\n\n{under}{self.body(doc)}\n"
 
 # %% ../nbs/24_writeup.ipynb #651ee6cc
@@ -411,13 +442,14 @@ TEMPLATE += """
 #for b in doc.blocks { (blocks.at(b.kind))(b) }
 """
 
-# %% ../nbs/24_writeup.ipynb #09f8fb7c
+# %% ../nbs/24_writeup.ipynb #dcc82fb5
 def _typst():
     "The typesetter."
     try: import typst
     except ImportError as e: raise MmrecError("no PDF without the package typst", fix="pip install typst, or write --to html and print it from a browser") from e
     return typst
 
+# %% ../nbs/24_writeup.ipynb #18825f96
 def _cards_out(b, n, out):
     "The items of a block of cards, with picture files in `out`."
     items = []
@@ -427,7 +459,13 @@ def _cards_out(b, n, out):
         items.append(dict(head=i["head"], title=i["title"], text=i["text"], file=file))
     return items
 
-# %% ../nbs/24_writeup.ipynb #a43285a3
+# %% ../nbs/24_writeup.ipynb #d3ca1184
+def _compiled(typst, path, **how):
+    "A PDF that screen readers can read (PDF/UA-1), or a plain one where a character has no glyph, which that standard does not allow."
+    try: return typst.compile(path, root=path.parent, pdf_standards="ua-1", **how)
+    except typst.TypstError: return typst.compile(path, root=path.parent, **how)
+
+# %% ../nbs/24_writeup.ipynb #78c9007c
 def typeset(
     doc,          # a resolved paper
     folder,       # where its figures lie
@@ -444,10 +482,11 @@ def typeset(
             blocks.append(b)
         (tmp/"doc.json").write_text(json.dumps(doc | dict(blocks=blocks), ensure_ascii=False), encoding="utf8")
         (tmp/"paper.typ").write_text(TEMPLATE, encoding="utf8")
-        made = typst.compile(tmp/"paper.typ", root=tmp, format=format, **(dict(ppi=ppi) if format == "png" else {}))
-    return [made] if format == "png" and isinstance(made, bytes) else made
+        if format == "pdf": return _compiled(typst, tmp/"paper.typ")
+        made = typst.compile(tmp/"paper.typ", root=tmp, format="png", ppi=ppi)
+    return [made] if isinstance(made, bytes) else made
 
-# %% ../nbs/24_writeup.ipynb #bb3aab17
+# %% ../nbs/24_writeup.ipynb #ab9bf5b1
 @dataclass
 class RunFacts:
     "What a run folder says, and what it lacks."
@@ -457,23 +496,26 @@ class RunFacts:
     network: dict = field(default_factory=dict) # settings and training of the main network
     widths: dict = field(default_factory=dict)  # modality to length of its vectors
     lacks: list = field(default_factory=list)   # sentences: what is not in the folder
-    reviews: pd.DataFrame = None # content of reviews.parquet
+    reviews: pd.DataFrame = None # content of reviews.parquet: the test reviews' texts
+    items: pd.DataFrame = None   # item and picture of items.parquet
 
-# %% ../nbs/24_writeup.ipynb #fc00d911
+# %% ../nbs/24_writeup.ipynb #5ab0fc80
 def _try(f, file, read, why):
     "Read a file of the run folder; say so when it cannot be read."
     try: return read(f.folder/file)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile): f.lacks.append(f"{file} is not there or cannot be read: {why}")
 
+# %% ../nbs/24_writeup.ipynb #41779f40
 def _network(path):
     "What the classifier wrote about itself into its `.keras` file."
     with zipfile.ZipFile(path) as z: return json.loads(z.read("mmrec.json"))
 
+# %% ../nbs/24_writeup.ipynb #c5820e48
 def _widths(path):
     "Length of each modality's vectors, from the fusion's file."
     with np.load(path, allow_pickle=False) as z: return {str(n): len(z[f"mean/{n}"]) for n in z["names"]}
 
-# %% ../nbs/24_writeup.ipynb #3df39d08
+# %% ../nbs/24_writeup.ipynb #c85a2257
 def read_run(
     folder, # a run folder
 ):          # `RunFacts`
@@ -486,22 +528,34 @@ def read_run(
     f.predictions = _try(f, "predictions.parquet", pd.read_parquet, "gains are those of the run's own table, without a correction for many comparisons.")
     f.network = _try(f, "model.keras", _network, "the network's settings are not told.") or {}
     f.widths = _try(f, "fusion.npz", _widths, "the length of the vectors is not told.") or {}
+    f.reviews = _try(f, "reviews.parquet", pd.read_parquet, "accuracy by length of text is not told.")
+    f.items = _try(f, "items.parquet", lambda path: pd.read_parquet(path, columns=["item", "picture"]), "accuracy with and without a picture is not told.")
     if f.predictions is not None and "group" not in f.predictions: f.lacks.append("predictions.parquet does not say which products are near-duplicates of each other: gains are compared over products by their identifiers.")
     for key, what in dict(text_from="which text was read", finished="the day of the run", machine="the machine").items():
         if key not in m: f.lacks.append(f"metrics.json does not tell {what}.")
     return f
 
-# %% ../nbs/24_writeup.ipynb #c2e45560
+# %% ../nbs/24_writeup.ipynb #3560dca3
 @patch(as_prop=True)
 def name(self:RunFacts): return next(iter(self.m["protocols"]))
+
+# %% ../nbs/24_writeup.ipynb #e30c4135
 @patch(as_prop=True)
 def p(self:RunFacts): return self.m["protocols"][self.name]
+
+# %% ../nbs/24_writeup.ipynb #4880f327
 @patch(as_prop=True)
 def scores(self:RunFacts): return {r["model"]: r for r in self.p["table"]}
+
+# %% ../nbs/24_writeup.ipynb #522239ab
 @patch(as_prop=True)
 def main(self:RunFacts): return self.m.get("main") or next((n for n in ("text + image", "text", "image") if n in self.scores), list(self.scores)[-1])
+
+# %% ../nbs/24_writeup.ipynb #ff6e64c0
 @patch(as_prop=True)
 def plain(self:RunFacts): return next((n for n in (f"{self.main}, weights undone", self.main) if n in self.scores), list(self.scores)[-1])
+
+# %% ../nbs/24_writeup.ipynb #6d0ba309
 @patch
 def of(self:RunFacts,
     model,         # a model's name
@@ -573,7 +627,7 @@ def gain_sentence(
     text = SAYINGS[kind].format(a=subject or called(row["model"]), b=called(row["rival"]), how=how, small=small, seen=seen)
     return text[0].upper() + text[1:]
 
-# %% ../nbs/24_writeup.ipynb #826925ac
+# %% ../nbs/24_writeup.ipynb #17b0501b
 def scored(
     row,                # a row of a protocol's table
     measure="accuracy", # one of its measures
@@ -582,13 +636,14 @@ def scored(
     value, _, interval = with_interval(row, measure).partition(" [")
     return value + (f" (95 % interval {interval.rstrip(']').replace(', ', ' to ')})" if interval else "")
 
+# %% ../nbs/24_writeup.ipynb #40275308
 def percent(
     x, # a share
 ):     # such as '57.5 %'
     "A share in hundredths."
     return "–" if x is None or not np.isfinite(x) else f"{100*x:.1f} %"
 
-# %% ../nbs/24_writeup.ipynb #eb50d16f
+# %% ../nbs/24_writeup.ipynb #59c8d489
 SOURCES = {"review": "the text of the review", "title+review": "the title and text of the review", "item": "the product's own title and description"}
 
 def sources(
@@ -598,18 +653,20 @@ def sources(
     text = SOURCES.get(f.m.get("text_from") or f.m.get("config", {}).get("text_from"), "the text")
     return " and ".join({"text": text, "image": "the picture of the product"}.get(part, part) for part in f.main.split(" + "))
 
+# %% ../nbs/24_writeup.ipynb #c72cf0ec
 def data_name(
     f, # `RunFacts`
 ):     # such as '“built-in shop” (made-up data)'
     "The data's name; made-up data are called so."
     return f"“{f.m['name']}”" + (" (made-up data)" if f.m.get("made_up") else "")
 
-# %% ../nbs/24_writeup.ipynb #bea95ee6
+# %% ../nbs/24_writeup.ipynb #ec9f1304
 def _answers(f, g):
     "The sentences of the summary that need a comparison."
     if not len(g): return ["Whether these differences are more than chance is not judged: the run folder lacks what it takes."]
     return [gain_sentence(r, "it") for _, r in g.iterrows() if r["measure"] == "accuracy"]
 
+# %% ../nbs/24_writeup.ipynb #d5a49bdd
 def summary_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -636,7 +693,7 @@ def question_section(
     answer = " A review's text was written together with its rating. The task is therefore to read a rating off a review, not to guess it before the review is written." if f.m.get("text_from") in ("review", "title+review") else ""
     return [heading("Question"), para(f"A rating has {len(f.m['scale']['names'])} classes: {', '.join(f.m['scale']['names'])}. It is to be predicted from {sources(f)}.{answer} In particular:"), bullets(ask, ordered=True)]
 
-# %% ../nbs/24_writeup.ipynb #1d4feb0c
+# %% ../nbs/24_writeup.ipynb #b7d25bbb
 def _drawn(source):
     "How the reviews were drawn, in a sentence."
     how, read, kept = source.get("sample", {}), source.get("read", {}), source.get("kept", {})
@@ -644,6 +701,7 @@ def _drawn(source):
     drawn = f", drawn by “{how['how']}” with seed {how['seed']}" if how.get("n") and how.get("how") else ""
     return f" Of {read['reviews']:,} reviews that were read{drawn}, {kept['reviews']:,} were kept, of {kept['items']:,} of {read['items']:,} products."
 
+# %% ../nbs/24_writeup.ipynb #d96c8873
 def data_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -719,7 +777,7 @@ def method_section(
     history = _figure(f, "fig-history", f"Training of “{f.main}”; epochs are counted from 0, the dotted line marks the epoch whose weights are kept.", "Two panels over the epochs, loss and accuracy, each with a curve for the training rows and one for the rows that steer the training.", "history", .9)
     return [heading("Method"), *protocol_blocks(f), heading("Models", 3), bullets(lines), *history, *measure_blocks(f)]
 
-# %% ../nbs/24_writeup.ipynb #6daf44a7
+# %% ../nbs/24_writeup.ipynb #39fa9d26
 def protocol_blocks(
     f, # `RunFacts`
 ):     # blocks
@@ -728,6 +786,7 @@ def protocol_blocks(
     rows = [[name, *(f"{p['split'][k]:,}" for k in ("train", "valid", "test"))] for name, p in f.m["protocols"].items()]
     return [heading("Protocols", 3), says, table("tab-split", "Reviews in each part. Under “course”, the test reviews are the validation reviews, too." if "course" in f.m["protocols"] else "Reviews in each part.", ["protocol", "training", "validation", "test"], rows)]
 
+# %% ../nbs/24_writeup.ipynb #2a0b7356
 def measure_blocks(
     f, # `RunFacts`
 ):     # blocks
@@ -753,13 +812,14 @@ def results_section(
         *_figure(f, "fig-accuracy", f"Accuracy under protocol “{f.name}”, with 95 % intervals over products.", alt("accuracy"), "accuracy", .85),
         *_figure(f, "fig-balanced", f"Balanced accuracy under protocol “{f.name}”, with 95 % intervals over products.", alt("balanced accuracy"), "balanced", .85)]
 
-# %% ../nbs/24_writeup.ipynb #dc11439b
+# %% ../nbs/24_writeup.ipynb #d3b3b440
 def _gain_table(f, g):
     "The comparisons as a table block."
     minus = lambda x: f"{100*x:+.1f}".replace("-", "−")
     rows = [[r["model"], r["rival"], r["measure"], r["verdict"].split(" (")[0], f"{minus(r['gain'])} [{minus(r['low'])}, {minus(r['high'])}]", f"{r['adjusted p']:.3f}"] for _, r in g.iterrows()]
     return table("tab-gains", f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, in points: value [95 % interval]; p corrected for {len(g)} comparisons.", ["model", "against", "measure", "verdict", "gain", "p"], rows, left=4)
 
+# %% ../nbs/24_writeup.ipynb #14c701c6
 def ablation_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -817,7 +877,33 @@ def _confused(f):
     a, b = wrong.idxmax()
     return said + f" The most frequent error, {wrong.max():,} of {wrong.sum():,}, is to call {names[b]} what was rated {names[a]}. {percent(f.scores[f.main].get('within one'))} of the ratings are met to within one class."
 
-# %% ../nbs/24_writeup.ipynb #e9fbf451
+# %% ../nbs/24_writeup.ipynb #a0e70703
+def _slices(f):
+    "Slices of the test reviews: name to boolean array [m], in the order of the predictions."
+    t, out = f.of(f.plain), {}
+    if f.reviews is not None and {"line", "text"} <= set(f.reviews):
+        own = f.reviews[f.reviews["protocol"] == f.name]
+        words = own["text"].fillna("").str.count(r"\S+").to_numpy(int)
+        if np.array_equal(own["line"], t["line"]): out |= {"no words": words == 0, "1 to 8 words": (words > 0) & (words < 9), "9 to 25 words": (words > 8) & (words < 26), "more words": words > 25}
+    if f.items is not None and "item" in t:
+        seen = t["item"].astype(str).isin(f.items.loc[f.items["picture"].str.len() > 0, "item"]).to_numpy()
+        if seen.any(): out |= {"product with a picture": seen, "product without a picture": ~seen}
+    return {name: at for name, at in out.items() if at.any()}
+
+# %% ../nbs/24_writeup.ipynb #6f4677eb
+def slice_blocks(
+    f, # `RunFacts`
+):     # blocks; none when the folder has no texts
+    "Accuracy by slice."
+    if f.predictions is None or not (found := _slices(f)): return []
+    t, rows = f.of(f.plain), []
+    groups = (t["group"] if "group" in t else t["item"]).to_numpy()
+    for name, at in found.items():
+        s = ev.score_intervals(t["actual"].to_numpy()[at], t["predicted"].to_numpy()[at], f.m["scale"]["values"], groups[at], 500).loc["accuracy"]
+        rows.append([name, f"{at.sum():,}", f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"])
+    return [table("tab-slices", f"Accuracy of “{f.plain}” on parts of the test reviews, with 95 % intervals over products.", ["test reviews", "number", "accuracy"], rows)]
+
+# %% ../nbs/24_writeup.ipynb #124c6068
 def errors_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -826,6 +912,7 @@ def errors_section(
     classes = [[r["class"], *(f"{r[k]:.3f}" for k in ("precision", "recall", "f1-score")), f"{r['support']:,}"] for r in f.p.get("classes", [])]
     out = [heading("Error analysis"), para(f"This section looks at “{f.main}” as trained, with class weights. {confused}")]
     if classes: out.append(table("tab-classes", f"Precision and recall of each class, “{f.main}”.", ["class", "precision", "recall", "F1", "reviews"], classes))
+    out += slice_blocks(f)
     out += _figure(f, "fig-confusion", "Confusion matrix: the colour is the share of the actual class, the number is the count.", f"A grid of {len(K)} by {len(K)} cells, actual rating down, predicted rating across. {confused}", "confusion", .5)
     out += _figure(f, "fig-actual", "Expected against actual rating; boxes from quartile to quartile, the dotted line is perfect.", "A box of expected ratings for each actual rating. Perfect predictions would lie on the dotted diagonal.", "actual", .55)
     for kind, says in dict(best="Surest hits, taking turns between classes.", worst="Surest misses, the furthest first.").items():
@@ -934,7 +1021,7 @@ def again_section(
     out += [para("SHA-256 of the files that came out:"), listing("\n".join(f"{h}  {n}" for n, h in file_hashes(f.folder).items()))]
     return [*out, *([para("What this run folder lacks:"), bullets(list(dict.fromkeys(f.lacks)))] if f.lacks else []), *config_blocks(f)]
 
-# %% ../nbs/24_writeup.ipynb #afce1d97
+# %% ../nbs/24_writeup.ipynb #aac1dfec
 def _toml(value):
     "A value in TOML."
     if isinstance(value, bool): return str(value).lower()
@@ -942,6 +1029,7 @@ def _toml(value):
     if isinstance(value, (list, tuple)): return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
+# %% ../nbs/24_writeup.ipynb #29859411
 def config_blocks(
     f, # `RunFacts`
 ):     # blocks
