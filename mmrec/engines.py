@@ -172,6 +172,8 @@ def to_openvino(
 
 # %% ../nbs/12_engines.ipynb #e0fcdb8f
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _streams(transformer): return min(_cores(), 8) if transformer else 1
+
 
 # %% ../nbs/12_engines.ipynb #b3cfc613
 class CompiledEngine:
@@ -179,10 +181,10 @@ class CompiledEngine:
     def __init__(self,
         net,          # what `to_openvino` gives, or an .xml file of `quantise`
         kind="exact", # 'exact', 'bfloat16' or 'int8', which needs a network of `quantise`
-        streams=None, # batches computed side by side; None: one a core, at most 8
+        streams=1,    # batches computed side by side
         cosine=None,  # mean cosine to the exact vectors, as measured when the network was made
     ):
-        self.kind, self.cosine, streams = kind, cosine, streams or min(_cores(), 8)
+        self.kind, self.cosine = kind, cosine
         options = dict(INFERENCE_PRECISION_HINT="bf16" if kind == "bfloat16" else "f32", NUM_STREAMS=streams, INFERENCE_NUM_THREADS=_cores())
         with _silent_tools():
             import openvino
@@ -273,12 +275,8 @@ def _measure_int8(net, batches, path, transformer):
     "Write the integer network of `net` and compare its vectors with the exact ones of the calibration inputs: what to keep on record."
     try:
         quantise(net, batches, path, transformer)
-        tried = []
-        for streams in (min(_cores(), 8), 1):
-            same = cosines(*_both(net, CompiledEngine(path, "int8", streams), batches))
-            tried.append(dict(cosine=same.mean(), lowest=same.min(), streams=streams))
-            if same.mean() >= LOWEST_COSINE: break
-        return max(tried, key=lambda t: t["cosine"])
+        same = cosines(*_both(net, CompiledEngine(path, "int8", _streams(transformer)), batches))
+        return dict(cosine=same.mean(), lowest=same.min())
     except Exception as e: # the tools do not know every operation there is
         return dict(cosine=-1., why=f"{type(e).__name__}: {' '.join(str(e).split())[:160]}")
 
@@ -292,10 +290,10 @@ def _prepare_int8(net, calibrate, key, transformer, desc):
     return folder
 
 # %% ../nbs/12_engines.ipynb #ab225799
-def _compiled(net, kind, batches):
+def _compiled(net, kind, batches, transformer):
     "The compiled engine of a network in 32 or 16 bits; None when its vectors are not torch's."
     some = [batches[0], tuple(a[:1] for a in batches[-1])]
-    try: exact, out = _both(net, engine := CompiledEngine(to_openvino(net, batches[0]), kind), some)
+    try: exact, out = _both(net, engine := CompiledEngine(to_openvino(net, batches[0]), kind, _streams(transformer)), some)
     except Exception: return None # OpenVINO does not know every operation there is
     same = np.allclose(out, exact, rtol=1e-3, atol=1e-4*max(1, np.abs(exact).max())) if kind == "exact" else cosines(exact, out).mean() >= LOWEST_COSINE
     return engine if same else None
@@ -317,8 +315,9 @@ def make_engine(
         kind = "int8" if precision == "int8" else engine_kind(precision, device, key)
         record = read_json(folder/"engine.json")
         if kind == "int8" and "why" in record: raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})", fix="take precision='fast', which falls back, or 'exact'")
-        if kind == "int8": return CompiledEngine(folder/"net.xml", kind, record["streams"], record["cosine"])
-    return (device.type == "cpu" and has_openvino() and _compiled(net, kind, calibrate())) or TorchEngine(net, device, 16 if kind == "bfloat16" else 32, freeze=not transformer)
+        if kind == "int8": return CompiledEngine(folder/"net.xml", kind, _streams(transformer), record["cosine"])
+    compiled = _compiled(net, kind, calibrate(), transformer) if device.type == "cpu" and has_openvino() else None
+    return compiled or TorchEngine(net, device, 16 if kind == "bfloat16" else 32, freeze=not transformer)
 
 # %% ../nbs/12_engines.ipynb #c371e8f0
 class NetworkEncoder(Encoder):
