@@ -38,6 +38,10 @@ def lines(cell):
     "The lines of code that count: no blank ones, no directives."
     return [line for line in text(cell).splitlines() if line.strip() and not line.lstrip().startswith("#|")]
 
+def folded(cell):
+    "Does the cell show only when a reader opens it, in JupyterLab and in the book?"
+    return "hide-cell" in cell.get("metadata", {}).get("tags", []) and cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+
 def items(prose): return re.findall(r"^\d+\. (.+)", prose, re.M)
 
 def section(nb, title):
@@ -134,6 +138,7 @@ def module_name(nb):
 @rule(put(5, "def add", "import math\ndef add"), put(3, "import operator", "import operator\nx = 1"))
 def imports_apart(nb):
     for i, c in nb.seen:
+        if folded(c): continue
         try: body = ast.parse("\n".join("" if re.match(r"\s*[%!]", line) else line for line in text(c).splitlines())).body
         except SyntaxError: yield f"cell {i} is not Python"; continue
         kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in body}
@@ -222,6 +227,15 @@ def recap_mirrors_goals(nb):
         if not words(goal) & words(point): yield f"point {k} of the recap has no word of goal {k}: {point[:60]!r}"
 
 
+@rule(add(8, "# Solution: take away\nadd(1, -2)"), add(8, "answer = ...\ncheck_answer(answer, 'c0de')"))
+def solutions_folded(nb):
+    for i, c in nb.code:
+        if text(c).startswith("# Solution") and not folded(c): yield f"the solution in cell {i} is not folded away (the tag 'hide-cell', and jupyter: source_hidden)"
+    asked = [i for i, c in nb.code if re.search(r"^answer = \.\.\.", text(c), re.M)]
+    for i, after in zip(asked, asked[1:] + [len(nb.cells)]):
+        if not any(text(c).startswith("# Solution") for c in nb.cells[i:after]): yield f"the exercise of cell {i} has no solution ('# Solution: …')"
+
+
 @rule(put(8, "## Exercises", "## Questions"), put(8, "## Further reading", "### Further reading"), put(8, "## Recap", "## Summary"), put(8, "## Further", "## More\n\n## Further"))
 def closing_sections(nb):
     want, found = ["Recap", "Exercises", "Further reading"], re.findall(r"^## (.+?)\s*$", nb.prose, re.M)
@@ -271,6 +285,12 @@ def test_the_first_and_the_last_chapter_have_one_neighbour():
 def test_a_picture_with_all_its_texts_passes():
     nb = example(); add(6, '#| label: fig-x\n#| fig-cap: "x"\n#| fig-alt: "A cross."\ndraw()', outputs=[PICTURE])(nb); add(6, "![A cross](img/x.png)", kind="markdown")(nb)
     assert not list(alternative_texts(nb))
+
+
+def test_an_exercise_with_its_solution_passes():
+    nb = example(); add(8, "answer = ...\ncheck_answer(answer, 'c0de')", "# Solution: take away\nimport operator\nanswer = add(1, -2)")(nb)
+    nb.cells[9]["metadata"] = dict(tags=["hide-cell"], jupyter=dict(source_hidden=True))
+    assert not list(solutions_folded(nb)) and not list(imports_apart(nb))
 
 
 # the notebooks

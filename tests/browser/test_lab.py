@@ -78,7 +78,8 @@ LOOK = """() => {
     return {i, code, source: model.sharedModel.source, count: code ? model.executionCount : null, outputs: outputs.map(o => ({
         kind: o.output_type, kinds: Object.keys(o.data ?? {}), name: o.name ?? o.ename ?? '', text: [o.text ?? o.evalue ?? ''].flat().join('').slice(0, 600)})),
       pictures: [...node.querySelectorAll('.jp-RenderedImage img, .jp-RenderedHTMLCommon.jp-OutputArea-output img, .jp-RenderedSVG img, .jp-RenderedSVG svg')].filter(x => x.tagName !== 'IMG' || x.complete && x.naturalWidth > 0).length,
-      bars: node.querySelectorAll('.jp-OutputArea .widget-hprogress, .jp-OutputArea progress').length,
+      folded: !!model.getMetadata('jupyter')?.source_hidden, away: !!model.getMetadata('jupyter')?.outputs_hidden,
+      placeholders: node.querySelectorAll('.jp-Cell-inputWrapper .jp-Placeholder').length, bars: node.querySelectorAll('.jp-OutputArea .widget-hprogress, .jp-OutputArea progress').length,
       broken: /Error displaying widget|Error creating widget|Loading widget/.test(node.textContent) ,
       images: code ? [] : [...node.querySelectorAll('.jp-RenderedMarkdown img')].filter(x => x.complete && x.naturalWidth === 0).map(x => x.getAttribute('src'))}
   })
@@ -149,7 +150,7 @@ def lab(browser, server, request):
 @pytest.mark.parametrize("lab", NAMES, indirect=True)
 def test_notebook_in_lab(lab):
     lab.wait(lambda s: s["path"] == f"{lab.name}.ipynb" and s["status"] == "idle", 90, "open, with a kernel")
-    promised = [c["i"] for c in lab.look()["cells"] if re.search(r"^#\| label: fig-", c["source"], re.M)]
+    promised = [c["i"] for c in lab.look()["cells"] if re.search(r"^#\| label: fig-", c["source"], re.M) and not c["away"]]
     lab.wait(lambda s: all(s["cells"][i]["pictures"] for i in promised), 30, "the figures of its committed outputs")
     lab.shoot("opened")
     lab.command("notebook:clear-all-cell-outputs")
@@ -168,6 +169,7 @@ def test_notebook_in_lab(lab):
     missing = [i for i in promised if not state["cells"][i]["pictures"]]
     assert not missing, f"no picture is shown under cells {missing}"
     assert not (lost := [x for c in state["cells"] for x in c["images"]]), f"pictures in the prose do not load: {lost}"
+    assert not (opened := [c["i"] for c in state["cells"] if c["folded"] and not c["placeholders"]]), f"cells {opened} should be folded away"
     widgets = [c for c in state["cells"] if any("application/vnd.jupyter.widget-view+json" in o["kinds"] for o in c["outputs"])]
     assert not (broken := [c["i"] for c in widgets if c["broken"]]), f"widgets of cells {broken} do not render"
     text_bars = [c["i"] for c in state["cells"] for o in c["outputs"] if o["kind"] == "stream" and re.search(r"\d+%\||it/s", o["text"])]
