@@ -227,13 +227,21 @@ def recap_mirrors_goals(nb):
         if not words(goal) & words(point): yield f"point {k} of the recap has no word of goal {k}: {point[:60]!r}"
 
 
-@rule(add(8, "# Solution: take away\nadd(1, -2)"), add(8, "answer = ...\ncheck_answer(answer, 'c0de')"))
+def told(nb):
+    "A break: a folded solution whose first line tells it."
+    nb.cells[8:8] = [dict(cell("# Solution: take away\nadd(1, -2)"), metadata=FOLDED)]
+
+FOLDED = dict(tags=["hide-cell"], jupyter=dict(source_hidden=True))
+
+@rule(told, add(8, "# Solution\nadd(1, -2)"), add(8, "answer = ...\ncheck_answer(answer, 'c0de')"))
 def solutions_folded(nb):
     for i, c in nb.code:
-        if text(c).startswith("# Solution") and not folded(c): yield f"the solution in cell {i} is not folded away (the tag 'hide-cell', and jupyter: source_hidden)"
+        if not text(c).startswith("# Solution"): continue
+        if not folded(c): yield f"the solution in cell {i} is not folded away (the tag 'hide-cell', and jupyter: source_hidden)"
+        if text(c).splitlines()[0] != "# Solution": yield f"the first line of cell {i} is more than '# Solution', and JupyterLab shows the first line of a folded cell"
     asked = [i for i, c in nb.code if re.search(r"^answer = \.\.\.", text(c), re.M)]
     for i, after in zip(asked, asked[1:] + [len(nb.cells)]):
-        if not any(text(c).startswith("# Solution") for c in nb.cells[i:after]): yield f"the exercise of cell {i} has no solution ('# Solution: …')"
+        if not any(text(c).startswith("# Solution") for c in nb.cells[i:after]): yield f"the exercise of cell {i} has no solution ('# Solution')"
 
 
 @rule(put(8, "## Exercises", "## Questions"), put(8, "## Further reading", "### Further reading"), put(8, "## Recap", "## Summary"), put(8, "## Further", "## More\n\n## Further"))
@@ -288,8 +296,8 @@ def test_a_picture_with_all_its_texts_passes():
 
 
 def test_an_exercise_with_its_solution_passes():
-    nb = example(); add(8, "answer = ...\ncheck_answer(answer, 'c0de')", "# Solution: take away\nimport operator\nanswer = add(1, -2)")(nb)
-    nb.cells[9]["metadata"] = dict(tags=["hide-cell"], jupyter=dict(source_hidden=True))
+    nb = example(); add(8, "answer = ...\ncheck_answer(answer, 'c0de')", "# Solution\nimport operator\nanswer = add(1, -2)")(nb)
+    nb.cells[9]["metadata"] = FOLDED
     assert not list(solutions_folded(nb)) and not list(imports_apart(nb))
 
 
