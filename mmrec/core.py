@@ -8,7 +8,7 @@ __all__ = ['NO_PERMISSION', 'REMEDIES', 'UMASK', 'PALETTE', 'ORDERED', 'MmrecErr
            'StageMeter', 'figure_style', 'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, gc, hashlib, itertools, json, math, numbers, os, random, secrets, shutil, sys, tempfile, threading, time
+import contextlib, errno, gc, hashlib, itertools, json, math, numbers, os, random, re, secrets, shutil, sys, tempfile, threading, time
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -224,7 +224,8 @@ def _number_texts(
     digits, # significant digits that count
 ):          # its text; two texts where it lies within a twentieth of a digit of the border between two roundings
     "The texts that a number may have as an answer: whole numbers are exact, others are rounded."
-    if not np.isfinite(x): return [str(float(x))]
+    if isinstance(x, numbers.Integral): return [str(x)]
+    if not math.isfinite(x): return [str(float(x))]
     if abs(x - round(x)) <= max(1e-9*abs(x), 1e-15): return [str(round(x))]
     unit = 10.0**(math.floor(math.log10(abs(x))) - digits + 1)
     near = [float(f"{x + shift*unit:.{digits - 1}e}") for shift in (0, -.05, .05)]
@@ -269,7 +270,7 @@ def check_answer(
     hint="",  # what to say after a wrong answer
 ):            # True when right, False when not yet, None without an answer
     "Say whether an answer is right, without knowing the answer."
-    if len(code) != 12 or set(code) - set("0123456789abcdef"): raise MmrecError("not the code of an exercise", where=repr(code), fix="copy the twelve digits from the chapter again")
+    if not re.fullmatch("[0-9a-f]{12}", str(code)): raise MmrecError("not the code of an exercise", where=repr(code), fix="copy the twelve digits from the chapter again")
     texts = _answer_texts(answer, digits)
     right = any(_text_code(t, code[:4]) == code for t in texts) if texts else None
     print("no answer yet: put yours in place of the three dots" if right is None else "right" if right else f"not yet{': ' if hint else ''}{hint}")
