@@ -232,11 +232,11 @@ class Renderer:
     def line(self, parts): return "".join(self.esc(p) if isinstance(p, str) else getattr(self, p["kind"])(p) for p in parts)
     def body(self, doc): return "\n\n".join(getattr(self, b["kind"])(b) for b in doc["blocks"])
 
-# %% ../nbs/24_writeup.ipynb #40fe151d
+# %% ../nbs/24_writeup.ipynb #0f2bd46d
 PAPER_STYLE = STYLE + """
-body{max-width:46rem;overflow-wrap:break-word;text-wrap:pretty}header{margin-bottom:2rem}h1{font-size:clamp(1.4rem,5vw,2rem);line-height:1.25}header p{margin:.2rem 0;opacity:.85}.works{font-size:.92rem}a{color:inherit}
-figcaption{margin:.4rem 0}.table{margin:1.6rem 0}.table table{width:100%}th,td,td.w{white-space:normal}th{border-bottom-width:2px}th.n,td.n{text-align:right}td.n{white-space:nowrap}th.w,td.w{text-align:left;overflow-wrap:break-word}
-.picture{text-align:center}.picture figcaption{text-align:left}pre{font-size:.78rem;white-space:pre-wrap;overflow-wrap:anywhere}.gallery{grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}
+body{max-width:50rem;overflow-wrap:break-word;text-wrap:pretty}header{margin-bottom:2rem}h1{font-size:clamp(1.4rem,5vw,2rem);line-height:1.25}header p{margin:.2rem 0;opacity:.85}.works{font-size:.92rem}a{color:inherit}
+figcaption{margin:.4rem 0}.table{margin:1.6rem 0}.table table{width:100%}th,td,td.w{white-space:normal}th{border-bottom-width:2px}th.n,td.n{text-align:right}td.n{white-space:nowrap}td.w:first-child{min-width:min(9rem,28vw)}th.w,td.w{text-align:left;overflow-wrap:break-word}
+td{vertical-align:top}.wide td,.wide th{padding:.25rem .35rem;font-size:.8rem}.picture{text-align:center}.picture figcaption{text-align:left}pre{font-size:.78rem;white-space:pre-wrap;overflow-wrap:anywhere}.gallery{grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}
 @page{size:A4;margin:2cm}
 @media print{:root{color-scheme:light}body{max-width:none;padding:0;font-size:10.5pt}h2,h3{break-after:avoid}.picture,.card,tr{break-inside:avoid}.scroll{overflow:visible}a{text-decoration:none}}
 """
@@ -285,12 +285,13 @@ def _captioned(self:Html, b, kind, inside):
     caption = f'<figcaption><strong>{b["number"]}.</strong> {self.esc(b["caption"])}</figcaption>'
     return f'<figure class="{kind}" id="{self.esc(b["label"])}">' + (caption + inside if kind == "table" else inside + caption) + "</figure>"
 
-# %% ../nbs/24_writeup.ipynb #f7b46dcd
+# %% ../nbs/24_writeup.ipynb #2b3784da
 @patch
 def table(self:Html, b):
     row = lambda cells, tag, more="": "<tr>" + "".join(f'<{tag} class="{"w" if i < b["left"] else "n"}"{more}>{self.esc(c)}</{tag}>' for i, c in enumerate(cells)) + "</tr>"
     inside = "<thead>" + row(b["head"], "th", ' scope="col"') + "</thead><tbody>" + "".join(row(r, "td", ' dir="auto"') for r in b["rows"]) + "</tbody>"
-    return self._captioned(b, "table", f'<div class="scroll" tabindex="0" role="region" aria-label="{b["number"]}"><table>{inside}</table></div>')
+    wide = "<table class='wide'>" if len(b["head"]) > 6 else "<table>"
+    return self._captioned(b, "table", f'<div class="scroll" tabindex="0" role="region" aria-label="{b["number"]}">{wide}{inside}</table></div>')
 
 # %% ../nbs/24_writeup.ipynb #b7e7e376
 @patch
@@ -413,13 +414,13 @@ TEMPLATE = """
 #show figure.caption: it => align(left, text(size: .92em, par(justify: false, strong(it.supplement + [ ] + it.counter.display(it.numbering) + [. ]) + it.body)))
 """
 
-# %% ../nbs/24_writeup.ipynb #2df031ce
+# %% ../nbs/24_writeup.ipynb #7ffa6a82
 TEMPLATE += r"""
 #let piece(p) = if type(p) == str { p } else if p.kind == "code" { raw(p.text) } else if p.kind == "strong" { strong(p.text) } else if p.kind == "em" { emph(p.text) } else if p.kind == "cite" { "[" + link(label("work-" + p.text), p.text) + "]" } else if p.kind == "ref" { link(label(p.label), p.text) } else { panic(p.kind) }
 #let line(parts) = parts.map(piece).join()
 #let numbered(b, kind, body) = [#show figure: set block(breakable: b.kind != "figure" and b.at("rows", default: ()).len() > 16); #figure(body, caption: b.caption, kind: kind, supplement: b.number.split(" ").first(), numbering: "1") #label(b.label)]
 #let grid-of(b) = { set text(size: if b.head.len() > 6 { 7.6pt } else { 8.6pt }); set par(justify: false, leading: .5em)
-  table(columns: range(b.head.len()).map(i => if b.head.len() > 6 and i > 0 { 1fr } else { auto }),
+  table(columns: b.head.len(),
     align: (x, y) => if x < b.left { left } else { right }, stroke: none, inset: (x: 3.5pt, y: 3.2pt),
     table.hline(stroke: .8pt), table.header(..b.head.map(c => strong(c))), table.hline(stroke: .4pt), ..b.rows.map(r => r.enumerate().map(((i, c)) => if i < b.left { c } else { c.replace(" ", "\u{a0}") })).flatten(), table.hline(stroke: .8pt)) }
 """
@@ -660,11 +661,11 @@ def data_name(
     "The data's name; made-up data are called so."
     return f"“{f.m['name']}”" + (" (made-up data)" if f.m.get("made_up") else "")
 
-# %% ../nbs/24_writeup.ipynb #ec9f1304
+# %% ../nbs/24_writeup.ipynb #9452e18f
 def _answers(f, g):
     "The sentences of the summary that need a comparison."
     if not len(g): return ["Whether these differences are more than chance is not judged: the run folder lacks what it takes."]
-    return [gain_sentence(r, "it") for _, r in g.iterrows() if r["measure"] == "accuracy"]
+    return [gain_sentence(r, "this network") for _, r in g.iterrows() if r["measure"] == "accuracy"]
 
 # %% ../nbs/24_writeup.ipynb #d5a49bdd
 def summary_section(
@@ -819,7 +820,7 @@ def _gain_table(f, g):
     rows = [[r["model"], r["rival"], r["measure"], r["verdict"].split(" (")[0], f"{minus(r['gain'])} [{minus(r['low'])}, {minus(r['high'])}]", f"{r['adjusted p']:.3f}"] for _, r in g.iterrows()]
     return table("tab-gains", f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, in points: value [95 % interval]; p corrected for {len(g)} comparisons.", ["model", "against", "measure", "verdict", "gain", "p"], rows, left=4)
 
-# %% ../nbs/24_writeup.ipynb #14c701c6
+# %% ../nbs/24_writeup.ipynb #8000d50c
 def ablation_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -995,22 +996,22 @@ def limits_section(
            "Which limit above matters most for the question, and what would it cost to lift it?", "What would change if the rating had to be known before the review is written?", "Which related work asks the same question, on which data, and with which controls?"]
     return [*out, heading("Discussion"), note("To be written by the author. The numbers do not answer these questions:"), bullets(ask, ordered=True)]
 
-# %% ../nbs/24_writeup.ipynb #25ec4530
+# %% ../nbs/24_writeup.ipynb #3081a762
 def file_hashes(
     folder, # a run folder
 ):          # dict from file name to SHA-256
     "Hashes of a run's own files."
-    made = {"report.html", "paper.html", "paper.md", "paper.pdf", "paper.bib"}
-    return {p.name: file_sha256(p) for p in sorted(Path(folder).iterdir()) if p.is_file() and p.name not in made and p.name[0] != "."}
+    made = lambda p: p.suffix == ".html" or p.stem == "paper" or p.name[0] == "."
+    return {p.name: file_sha256(p) for p in sorted(Path(folder).iterdir()) if p.is_file() and not made(p)}
 
-# %% ../nbs/24_writeup.ipynb #dec17916
+# %% ../nbs/24_writeup.ipynb #a5abbe06
 def again_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
     "How to reproduce the numbers."
     m, files = f.m, f.m.get("source", {}).get("files", [])
-    where = "".join([f" on {m['machine']}" if m.get("machine") else "", f", {m['finished']}" if m.get("finished") else ""])
-    cost = f" The run took {sum(s['seconds'] for s in m.get('stages', [])):,.0f} seconds{where} and at most {max((s['peak_mb'] for s in m.get('stages', [])), default=0):,.0f} MB of memory." if m.get("stages") else ""
+    where = "".join([f" on {m['machine']}" if m.get("machine") else "", f"; it ended on {m['finished']}" if m.get("finished") else ""])
+    cost = f" The run took {sum(s['seconds'] for s in m['stages']):,.0f} seconds and at most {max(s['peak_mb'] for s in m['stages']):,.0f} MB of memory{where}." if m.get("stages") else ""
     out = [heading("How to reproduce"), para(f"The same command, data, versions and machine give the same numbers; seed {m.get('config', {}).get('seed', '?')} decides sample, splits, networks and intervals.{cost}"), listing(m.get("command", "mmrec run"))]
     if m.get("versions"): out.append(table("tab-versions", "Versions.", ["package", "version"], m["versions"].items(), left=2))
     known = "\n".join(f"{x['sha256']}  {x['name']}" for x in files if x.get("sha256"))
