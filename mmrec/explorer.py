@@ -7,7 +7,7 @@ __all__ = ['UNDONE', 'MODALITIES', 'LOOKS', 'KINDS', 'MOST', 'PAGE_STYLE', 'PAGE
            'product_vectors', 'centred', 'nearest', 'contributions', 'item_table', 'review_table', 'write_explorable',
            'Explorer', 'explore', 'write_explorer']
 
-# %% ../nbs/21_explorer.ipynb #336fdddf
+# %% ../nbs/21_explorer.ipynb #53535869
 import base64, html, io, itertools, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +18,7 @@ from .core import MmrecError, atomic_path, os_errors, read_json
 from .evaluation import thumbnail
 from .report import STYLE, data_line
 
-# %% ../nbs/21_explorer.ipynb #5444f645
+# %% ../nbs/21_explorer.ipynb #b8b633f7
 def product_vectors(
     block, # float array [m, d], a row a review; rows of NaN are missing
     items, # m item ids, a review each
@@ -32,7 +32,7 @@ def product_vectors(
     count = member.sum(axis=1)[:, None]
     return np.where(count > 0, (member @ block[use])/np.maximum(count, 1), np.nan).astype(np.float32)
 
-# %% ../nbs/21_explorer.ipynb #d5703703
+# %% ../nbs/21_explorer.ipynb #f59166ac
 def centred(
     vectors, # float array [n, d]; rows of NaN are missing
 ):           # float32 array [n, d] of rows with length 1; NaN also where nothing is left
@@ -43,7 +43,7 @@ def centred(
     length = np.linalg.norm(off, axis=1, keepdims=True)
     return off/np.where(length > 1e-6, length, np.nan)
 
-# %% ../nbs/21_explorer.ipynb #e06c773c
+# %% ../nbs/21_explorer.ipynb #765e71ca
 def nearest(
     units,       # float32 array [n, d] of rows with length 1 or less; rows of NaN are missing
     k=6,         # neighbours wanted
@@ -60,17 +60,21 @@ def nearest(
         found[at[rows], :few], cosine[at[rows], :few] = _best(known, rows, at, few)
     return found, cosine
 
-# %% ../nbs/21_explorer.ipynb #001f6a95
-def _best(known, rows, at, k):
-    "The k best of one strip: positions and cosines; of equals the first."
-    pairs = known[rows] @ known.T
+# %% ../nbs/21_explorer.ipynb #dbf9e838
+def _best(known, rows, at, k, layers=64):
+    "The k best of one strip: positions and cosines, nearest first."
+    piles = -(-len(at)//layers)
+    pairs = np.full((len(rows), layers*piles), -np.inf, np.float32)
+    np.matmul(known[rows], known.T, out=pairs[:, :len(at)])
     pairs[np.arange(len(rows)), rows] = -np.inf
-    top = np.sort(np.argpartition(pairs, -k, axis=1)[:, -k:], axis=1)
-    value = np.take_along_axis(pairs, top, axis=1)
-    order = np.argsort(-value, axis=1, kind="stable")
-    return at[np.take_along_axis(top, order, axis=1)], np.take_along_axis(value, order, axis=1)
+    tops = pairs.reshape(len(rows), layers, piles).max(axis=1)
+    pile = np.argpartition(tops, -min(k, piles), axis=1)[:, -min(k, piles):]
+    column = np.sort((pile[:, :, None] + piles*np.arange(layers)).reshape(len(rows), -1), axis=1)
+    value = np.take_along_axis(pairs, column, axis=1)
+    order = np.argsort(-value, axis=1, kind="stable")[:, :k]
+    return at[np.take_along_axis(column, order, axis=1)], np.take_along_axis(value, order, axis=1)
 
-# %% ../nbs/21_explorer.ipynb #b1393d45
+# %% ../nbs/21_explorer.ipynb #42ab5918
 def contributions(
     known, # dict from a tuple of modalities to the expected rating [m] with these; () is the rating expected without any
 ):         # dict from modality to its share [m]; the shares add up to the largest tuple's value less that of ()
@@ -81,7 +85,7 @@ def contributions(
         for k, name in enumerate(order): share[name] = share[name] + (value[frozenset(order[:k + 1])] - value[frozenset(order[:k])])/len(orders)
     return share
 
-# %% ../nbs/21_explorer.ipynb #f639ea96
+# %% ../nbs/21_explorer.ipynb #825d505e
 def _small(path, side):
     "A picture file as the bytes of a small JPEG, b'' when there is none."
     return base64.b64decode(thumbnail(path, side).partition(",")[2])
@@ -90,7 +94,7 @@ def _names(item, found):
     "Lists of item ids for positions [n, k], without the -1."
     return [item[row[row >= 0]].tolist() for row in found]
 
-# %% ../nbs/21_explorer.ipynb #25a93ff5
+# %% ../nbs/21_explorer.ipynb #05b23942
 def item_table(
     items,    # table with item, title and image_path ('' for none), an item a row
     rows,     # reviews with item and rating
@@ -110,7 +114,7 @@ def item_table(
         table[f"near_{name}"], table[f"cosine_{name}"] = _names(item, found), [c[~np.isnan(c)].tolist() for c in cosine]
     return table
 
-# %% ../nbs/21_explorer.ipynb #4ad806dc
+# %% ../nbs/21_explorer.ipynb #8734f703
 def review_table(
     protocol, # its name
     rows,     # test reviews in the order of the predictions: line, user, item, title, text
@@ -120,7 +124,7 @@ def review_table(
     table = rows[["line", "user", "item", "title", "text"]].reset_index(drop=True).astype(dict(user="string", item="string", title="string", text="string"))
     return table.assign(protocol=protocol, actual=np.asarray(y))
 
-# %% ../nbs/21_explorer.ipynb #252af677
+# %% ../nbs/21_explorer.ipynb #606cb6f4
 def write_explorable(
     folder,  # a run folder
     items,   # from `item_table`
@@ -130,7 +134,7 @@ def write_explorable(
     for name, table in (("items", items), ("reviews", pd.concat(reviews, ignore_index=True))):
         with atomic_path(Path(folder)/f"{name}.parquet") as tmp: table.to_parquet(tmp, index=False)
 
-# %% ../nbs/21_explorer.ipynb #f8319edb
+# %% ../nbs/21_explorer.ipynb #99180f7a
 UNDONE = ", weights undone"
 MODALITIES = ("text", "image")
 
@@ -140,7 +144,7 @@ def _chosen(models):
     names = {s: next((m for m in (" + ".join(s) + UNDONE, " + ".join(s)) if m in models), None) for s in sets}
     return {s: name for s, name in names.items() if name}
 
-# %% ../nbs/21_explorer.ipynb #d90a794c
+# %% ../nbs/21_explorer.ipynb #e9bb19b0
 class Explorer:
     "A run folder, opened to look at single products and users."
     def __init__(self,
@@ -160,7 +164,7 @@ class Explorer:
         self.near = [c.removeprefix("near_") for c in self.items if c.startswith("near_")]
         self._read_reviews()
 
-# %% ../nbs/21_explorer.ipynb #c262c6c3
+# %% ../nbs/21_explorer.ipynb #ef15a4f1
 def _predictions(folder, protocol, lines, n_classes):
     "Dict from model to probabilities [m, K] of the reviews on these lines, in their order."
     table = pd.read_parquet(folder/"predictions.parquet", filters=[("protocol", "==", protocol)])
@@ -169,7 +173,7 @@ def _predictions(folder, protocol, lines, n_classes):
         raise MmrecError("predictions and reviews are not of the same rows", where=folder, fix="run again")
     return {name: rows[[f"p_{k}" for k in range(n_classes)]].to_numpy(float) for name, rows in models.items()}
 
-# %% ../nbs/21_explorer.ipynb #f3143516
+# %% ../nbs/21_explorer.ipynb #abe9a03a
 @patch
 def _read_reviews(self:Explorer):
     "Read the test reviews with their predictions; set `reviews`, `proba`, `base` and `parts`."
@@ -185,13 +189,13 @@ def _read_reviews(self:Explorer):
     self.reviews = reviews.assign(predicted=self.proba.argmax(axis=1), expected=self.proba @ self.values, **{f"by {part}": v for part, v in share.items()})
     self.of_item, self.of_user = ({k: list(v) for k, v in reviews.groupby(c, sort=False).groups.items()} for c in ("item", "user"))
 
-# %% ../nbs/21_explorer.ipynb #374f9cd5
+# %% ../nbs/21_explorer.ipynb #2f24d7ed
 def _matches(names, query):
     "Which names hold all the words of the query."
     low = names.str.casefold()
     return np.logical_and.reduce([low.str.contains(word, regex=False) for word in query.casefold().split()] or [np.ones(len(low), bool)])
 
-# %% ../nbs/21_explorer.ipynb #3684de32
+# %% ../nbs/21_explorer.ipynb #ed6fd459
 @patch
 def products(self:Explorer,
     query="", # words of the title or the id; '' for all
@@ -201,7 +205,7 @@ def products(self:Explorer,
     table.insert(2, "tests", [len(self.of_item.get(i, ())) for i in table["item"]])
     return table[_matches(table["title"] + " " + table["item"], query)].sort_values("tests", ascending=False, kind="stable").reset_index(drop=True)
 
-# %% ../nbs/21_explorer.ipynb #478178cf
+# %% ../nbs/21_explorer.ipynb #43d8ef39
 @patch
 def users(self:Explorer,
     query="", # part of the user's id; '' for all
@@ -210,7 +214,7 @@ def users(self:Explorer,
     table = pd.DataFrame(dict(user=pd.Series(list(self.of_user), dtype="str"), tests=pd.Series([len(v) for v in self.of_user.values()], dtype=int)))
     return table[_matches(table["user"], query)].sort_values("tests", ascending=False, kind="stable").reset_index(drop=True)
 
-# %% ../nbs/21_explorer.ipynb #a45fb49c
+# %% ../nbs/21_explorer.ipynb #dce3206d
 LOOKS = """<style>
 .mx{--text:#0072B2;--image:#D55E00;--line:color-mix(in srgb,currentColor 22%,transparent);--soft:color-mix(in srgb,currentColor 8%,transparent);font-size:.9rem;line-height:1.45;overflow-wrap:anywhere}
 .mx header{display:flex;gap:1rem;align-items:flex-start}.mx .pic{flex:none;width:120px;height:120px;object-fit:contain;border-radius:4px;background:#fff}
@@ -222,10 +226,10 @@ LOOKS = """<style>
 .mx .bar{height:.7em;background:var(--soft);border-radius:2px;position:relative}.mx .bar i{position:absolute;top:0;bottom:0;min-width:2px;background:currentColor;opacity:.55;border-radius:2px}
 .mx .bar .text{background:var(--text);opacity:1}.mx .bar .image{background:var(--image);opacity:1}
 .mx .near{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.2rem,1fr));gap:.6rem}.mx .near li{margin:0;font-size:.8rem;line-height:1.3}.mx .near .pic{display:flex;width:72px;height:72px;margin:0 0 .2rem}
-.mx .near a{display:block;color:inherit}.mx small{opacity:.85}
+.mx .near a{display:block;color:inherit}.mx small{opacity:.85;display:block}.mx .of,.mx .of a{display:flex;gap:.7rem;align-items:center}.mx .of .pic{width:72px;height:72px}
 </style>"""
 
-# %% ../nbs/21_explorer.ipynb #e50e5187
+# %% ../nbs/21_explorer.ipynb #1188e667
 class _Embedded:
     "Pictures inside the HTML, no links; headings begin at `level`."
     level = 4
@@ -239,7 +243,7 @@ class _Embedded:
 
     def link(self, kind, key, inner): return inner
 
-# %% ../nbs/21_explorer.ipynb #01ebd409
+# %% ../nbs/21_explorer.ipynb #2d81699e
 def _clip(text, most):
     "`text` on at most so many characters."
     text = str(text).strip()
@@ -257,7 +261,7 @@ def title(self:Explorer,
     known = self.items["title"].get(item, "")
     return known if known.strip() else f"product {item}"
 
-# %% ../nbs/21_explorer.ipynb #7bb84962
+# %% ../nbs/21_explorer.ipynb #3db15397
 def _bar(label, number, start, end, kind=""):
     "A list entry: label, number, and a bar from start to end, shares of the width from 0 to 1."
     left, right = sorted((min(max(start, 0), 1), min(max(end, 0), 1)))
@@ -270,11 +274,11 @@ def _why(self:Explorer, row):
     on = lambda value: (value - low)/span
     out = [_bar("base rate", f"{self.base:.2f}", 0, on(self.base))]
     for part in self.parts:
-        out.append(_bar(part, f"{row[f'by {part}']:+.2f}", on(at), on(at + row[f"by {part}"]), part if part in MODALITIES else ""))
+        out.append(_bar(part, f"{row[f'by {part}']:+.2f}".replace("-", "−"), on(at), on(at + row[f"by {part}"]), part if part in MODALITIES else ""))
         at += row[f"by {part}"]
     return "".join([*out, _bar("expected", f"{row['expected']:.2f}", 0, on(row["expected"]))])
 
-# %% ../nbs/21_explorer.ipynb #b2dd91e9
+# %% ../nbs/21_explorer.ipynb #5018ba56
 @patch
 def _review(self:Explorer, at, before="", most=600):
     "One test review as a list entry; `before` comes first."
@@ -283,9 +287,9 @@ def _review(self:Explorer, at, before="", most=600):
     chances = "".join(_bar(str(n), f"{p:.0%}", 0, p) for n, p in zip(self.names, self.proba[at]))
     words = "<br>".join(s for s in (f"<b>{_short(row['title'], 120)}</b>" if row["title"] else "", _short(row["text"], most)) if s) or "<i>no text</i>"
     return (f'<li>{before}<p>given <b>{name(row["actual"])}</b>, predicted <b>{name(row["predicted"])}</b></p><div class="words">{words}</div>'
-            f'<div class="two"><ul aria-label="probability of each rating">{chances}</ul><ul aria-label="from the base rate to the expected rating">{self._why(row)}</ul></div></li>')
+            f'<div class="two"><div><small>probability of each rating</small><ul>{chances}</ul></div><div><small>from the base rate to the expected rating</small><ul>{self._why(row)}</ul></div></div></li>')
 
-# %% ../nbs/21_explorer.ipynb #7a4af072
+# %% ../nbs/21_explorer.ipynb #a871b592
 @patch
 def _tests(self:Explorer, tests, most):
     "How many test reviews there are and are shown, in words."
@@ -297,19 +301,19 @@ def _said(self:Explorer, tests, before=lambda row: ""):
     "A list of reviews."
     return f'<ul class="said">{"".join(self._review(at, before(self.reviews.iloc[at])) for at in tests)}</ul>'
 
-# %% ../nbs/21_explorer.ipynb #73c74667
+# %% ../nbs/21_explorer.ipynb #571ccfd9
 KINDS = dict(text="by text", image="by picture", both="by both")
 
 @patch
 def _near(self:Explorer, item, kind, look, k):
     "The product's neighbours of one kind as a gallery."
     row = self.items.loc[item]
-    one = lambda i, c: look.link("item", i, f'{look.picture(i, "picture of " + self.title(i))}{_short(self.title(i), 60)}') + f"<br><small>cosine {c:.2f}</small>"
+    one = lambda i, c: look.link("item", i, f'{look.picture(i, "picture of " + self.title(i))}{_short(self.title(i), 60)}') + f"<small>cosine {c:.2f}</small>"
     cards = "".join(f"<li>{one(i, c)}</li>" for i, c in zip(row[f"near_{kind}"][:k], row[f"cosine_{kind}"][:k]))
     why = "none: it has no picture" if kind != "text" and not row["picture"] else "none"
     return f'<h{look.level + 1} class="part">Nearest {KINDS.get(kind, kind)}</h{look.level + 1}>' + (f'<ul class="near">{cards}</ul>' if cards else f"<p>{why}</p>")
 
-# %% ../nbs/21_explorer.ipynb #d310c367
+# %% ../nbs/21_explorer.ipynb #8f9dccf9
 @patch
 def product_html(self:Explorer,
     item,      # its id; errors: `MmrecError` for one that the run does not know
@@ -325,7 +329,7 @@ def product_html(self:Explorer,
             f'<p>{html.escape(item)} · {_count(row["reviews"], "review")} in this run, {rating} · {self._tests(tests, reviews)}</p></div></header>'
             f'{self._said(tests[:reviews])}{"".join(self._near(item, kind, look, k) for kind in self.near)}</div>')
 
-# %% ../nbs/21_explorer.ipynb #e71441d6
+# %% ../nbs/21_explorer.ipynb #21762361
 @patch
 def user_html(self:Explorer,
     user,      # the id; errors: `MmrecError` for one that wrote no test review
@@ -337,11 +341,11 @@ def user_html(self:Explorer,
     look, tests = look or _Embedded(self.items), self.of_user[user]
     def product(row):
         item, title = row["item"], self.title(row["item"])
-        return look.link("item", item, f'{look.picture(item, "picture of " + title)}<b>{_short(title, 160)}</b>')
+        return f'<div class="of">{look.link("item", item, look.picture(item, "picture of " + title) + f"<b>{_short(title, 160)}</b>")}</div>'
     return (f'{LOOKS if type(look) is _Embedded else ""}<div class="mx"><h{look.level} class="name" tabindex="-1">{html.escape(user)}</h{look.level}><p>{self._tests(tests, reviews)}</p>'
             f'{self._said(tests[:reviews], product)}</div>')
 
-# %% ../nbs/21_explorer.ipynb #eb372db3
+# %% ../nbs/21_explorer.ipynb #be36adfa
 MOST = 500 # entries of a list on the screen
 
 def _widgets():
@@ -350,7 +354,7 @@ def _widgets():
     except ImportError as e: raise MmrecError("ipywidgets is not installed", fix="pip install 'ipywidgets>=8.1'") from e
     return ipywidgets
 
-# %% ../nbs/21_explorer.ipynb #6021c1c0
+# %% ../nbs/21_explorer.ipynb #30246ea2
 @patch
 def _options(self:Explorer, kind, query):
     "What to pick from: a list of pairs (label, id), and a sentence on how many there are."
@@ -367,7 +371,7 @@ def _onward(self:Explorer, kind, key):
     row = self.items.loc[key]
     return [(f"{KINDS.get(n, n)}: {self.title(i)} ({c:.2f})", i) for n in self.near for i, c in zip(row[f"near_{n}"], row[f"cosine_{n}"])]
 
-# %% ../nbs/21_explorer.ipynb #60b07f60
+# %% ../nbs/21_explorer.ipynb #f5266279
 class _App:
     "The widgets of `explore` and what ties them together."
     def __init__(self, folder, protocol):
@@ -382,7 +386,7 @@ class _App:
         for field, act in ((self.protocol, self.reopen), (self.kind, self.fill), (self.search, self.fill), (self.pick, self.show), (self.onward, self.go)): field.observe(act, "value")
         self.fill()
 
-# %% ../nbs/21_explorer.ipynb #bcd7ad49
+# %% ../nbs/21_explorer.ipynb #3b25c55e
 @patch
 def reopen(self:_App, change):
     "Show another protocol."
@@ -399,7 +403,7 @@ def fill(self:_App, change=None):
     self.pick.observe(self.show, "value")
     self.show()
 
-# %% ../nbs/21_explorer.ipynb #6268d95c
+# %% ../nbs/21_explorer.ipynb #a5e55617
 @patch
 def show(self:_App, change=None):
     "Show what is picked."
@@ -416,7 +420,7 @@ def go(self:_App, change):
     if item not in dict(map(reversed, self.pick.options)): self.pick.options = [(f"{self.explorer.title(item)} · {item}", item), *self.pick.options]
     self.pick.value = item
 
-# %% ../nbs/21_explorer.ipynb #b0b97abb
+# %% ../nbs/21_explorer.ipynb #80f144c1
 def explore(
     folder,        # a run folder
     protocol=None, # whose test reviews to show first; None: the run's first
@@ -424,7 +428,7 @@ def explore(
     "Look at products and users of a run in the notebook."
     return _App(folder, protocol).box
 
-# %% ../nbs/21_explorer.ipynb #f5a975b0
+# %% ../nbs/21_explorer.ipynb #ced4b252
 def _shrunk(data, side):
     "JPEG bytes made smaller, for pictures that only neighbours show."
     from PIL import Image
@@ -432,7 +436,7 @@ def _shrunk(data, side):
     picture.thumbnail((side, side)); picture.save(out, "JPEG", quality=75)
     return out.getvalue()
 
-# %% ../nbs/21_explorer.ipynb #9f960a66
+# %% ../nbs/21_explorer.ipynb #9d370116
 class _Page(_Embedded):
     "Pictures as references to symbols, links to entries of the page; what was asked for is kept."
     level = 2
@@ -453,33 +457,33 @@ class _Page(_Embedded):
         to = _anchor(kind, key)
         return f'<a href="#{to}">{inner}</a>' if to in self.entries else inner
 
-# %% ../nbs/21_explorer.ipynb #42709973
+# %% ../nbs/21_explorer.ipynb #40572394
 def _anchor(kind, key):
     "What stands behind the # in the address of an entry, e.g. item=B0ABC."
     return f"{kind}={urllib.parse.quote(str(key), safe='')}"
 
-# %% ../nbs/21_explorer.ipynb #d2a3b4f9
+# %% ../nbs/21_explorer.ipynb #8199c793
 PAGE_STYLE = STYLE + """
 article{border-top:2px solid var(--line);padding:1rem 0}.js article,html:not(.js) .pick{display:none}.js article.on{display:block}
 .pick{display:grid;gap:.6rem;margin:1rem 0;max-width:44rem}.pick fieldset{border:0;margin:0;padding:0;display:flex;gap:1.2rem;flex-wrap:wrap}.pick label{display:block}
 .pick input[type=search],.pick select{font:inherit;width:100%;box-sizing:border-box;padding:.3rem .4rem}.pick button{font:inherit;padding:.3rem .9rem}
 :focus-visible{outline:3px solid #D55E00;outline-offset:2px}.mx .name:focus{outline-offset:4px}svg.pic{background:none!important}nav ul{columns:18rem}
 details{margin:.6rem 0}summary{cursor:pointer}
-@media (prefers-color-scheme:dark){.mx{--text:#56B4E9;--image:#E69F00}:focus-visible{outline-color:#E69F00}}
+@media (prefers-color-scheme:dark){body .mx{--text:#56B4E9;--image:#E69F00}:focus-visible{outline-color:#E69F00}}
 """
 
-# %% ../nbs/21_explorer.ipynb #5584a36a
+# %% ../nbs/21_explorer.ipynb #0b259934
 PAGE_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>mmrec explorer: {{ m.name }}</title><style>{{ style|safe }}</style>{{ looks|safe }}<script>document.documentElement.className = "js"</script></head><body>
 <p><a href="report.html">To the report</a></p><h1>Explore products and users</h1><p>{{ line }}</p>
-<p>Protocol “{{ e.protocol }}”, model “{{ e.model }}”. This page holds {{ says }}: those with the most test reviews{{ limit }}. The run folder holds all of them: <code>mmrec.explorer.explore(folder)</code> in a notebook.</p>
+<p>Protocol “{{ e.protocol }}”, model “{{ e.model }}”. This page holds {{ says }}: those with the most test reviews{{ limit }}. A name without a link has no entry here. The run folder holds all of them: <code>mmrec.explorer.explore(folder)</code> in a notebook.</p>
 <details><summary>How to read it</summary>
 <p>Only test reviews are shown, which no model was trained on. <b>Given</b> is what the user gave, <b>predicted</b> the most probable rating, <b>expected</b> the mean rating under the probabilities{% if undone %} (those of the network with its class weights undone){% endif %}.</p>
 <p><b>From the base rate to the expected rating.</b> The base rate is the mean rating of the training reviews. {% if e.parts|length > 1 %}The contribution of the text is the mean of two steps: how far the expected rating moves when the text comes first, and when it comes after the picture; and the other way round (Shapley value). The contributions add up. They tell what the networks did, not what is true of the product; a review without a picture may show a small contribution of the image.{% else %}This run has one contribution, that of “{{ e.parts[0] }}”.{% endif %}</p>
 <p><b>Nearest</b>: by the cosine of the mean text vector of a product's reviews, by that of its picture, by the mean of the two, each after the mean of all products is taken off: 0 is as alike as two products at random. No rating goes in.</p></details>
 """
 
-# %% ../nbs/21_explorer.ipynb #b1dac40a
+# %% ../nbs/21_explorer.ipynb #a7cc9068
 PAGE_FORM = """<form class="pick" role="search" onsubmit="return false"><fieldset><legend>Look at</legend>
 <label><input type="radio" name="kind" value="item" checked> products</label> <label><input type="radio" name="kind" value="user"{% if not users %} disabled{% endif %}> users{% if not users %} (the data name none){% endif %}</label></fieldset>
 <label>Search <input type="search" id="search" autocomplete="off" placeholder="words of the title, or an id"></label>
@@ -488,7 +492,7 @@ PAGE_FORM = """<form class="pick" role="search" onsubmit="return false"><fieldse
 <noscript><nav aria-label="contents"><h2>Contents</h2><ul>{% for a, label in entries %}<li><a href="#{{ a }}">{{ label }}</a></li>{% endfor %}</ul></nav></noscript>
 """
 
-# %% ../nbs/21_explorer.ipynb #b2e57a2f
+# %% ../nbs/21_explorer.ipynb #8d82aad4
 PAGE_SCRIPT = """<script>
 const all = [...document.querySelectorAll("article")], get = id => document.getElementById(id), pick = get("pick"), search = get("search")
 const kind = () => document.querySelector("[name=kind]:checked").value
@@ -521,7 +525,7 @@ addEventListener("hashchange", () => follow(true)); fill(); follow(true) || show
 </script></body></html>
 """
 
-# %% ../nbs/21_explorer.ipynb #e5d60e00
+# %% ../nbs/21_explorer.ipynb #b03f22de
 @patch
 def _entries(self:Explorer, todo, reviews, k, limit):
     "Entries as (kind, key, label, html) and their pictures' symbols, as many of `todo` (kind, key) as fit into `limit` bytes."
@@ -533,11 +537,11 @@ def _entries(self:Explorer, todo, reviews, k, limit):
         label = f"{_clip(self.title(key), 160)} · {key}" if kind == "item" else key
         text = f'<article id="{_anchor(kind, key)}" data-name="{html.escape(label)}">{inner}</article>'
         more = sum(len(s.encode()) for s in [text, _anchor(kind, key), 2*label, *look.symbols[drawn:]])
-        if size + more > limit*(.75 if kind == "item" else 1): look.number, look.symbols = number, look.symbols[:drawn]; full.add(kind)
+        if size + more > limit*(.25 if kind == "user" else 1): look.number, look.symbols = number, look.symbols[:drawn]; full.add(kind)
         else: size += more; out.append((kind, key, label, text))
     return out, look.symbols
 
-# %% ../nbs/21_explorer.ipynb #2a3b16b0
+# %% ../nbs/21_explorer.ipynb #97c96757
 def write_explorer(
     folder,       # a run folder
     n=200,        # products on the page, at most; half as many users
@@ -550,9 +554,9 @@ def write_explorer(
     from jinja2 import Environment
     e, limit = Explorer(folder, protocol), megabytes*1e6
     products, users = e.products()["item"], e.users()["user"]
-    todo = [("item", i) for i in products.head(n)] + [("user", u) for u in users.head(n//2)]
-    done, _ = e._entries(todo, reviews, k, limit)
-    done, symbols = e._entries([entry[:2] for entry in done], reviews, k, np.inf)
+    todo = [("user", u) for u in users.head(n//2)] + [("item", i) for i in products.head(n)]
+    fit = sorted((entry[:2] for entry in e._entries(todo, reviews, k, limit)[0]), key=lambda entry: entry[0]) # products first
+    done, symbols = e._entries(fit, reviews, k, np.inf)
     held = {kind: sum(entry[0] == kind for entry in done) for kind in ("item", "user")}
     says = f"{held['item']:,} of {_count(len(products), 'product')}" + (f" and {held['user']:,} of {_count(len(users), 'user')}" if len(users) else "")
     page = Environment(autoescape=True).from_string(PAGE_HEAD + PAGE_FORM).render(m=e.metrics, e=e, line=data_line(e.metrics), style=PAGE_STYLE, looks=LOOKS, says=says, undone=e.model.endswith(UNDONE),
