@@ -31,6 +31,7 @@ from .vision import image_encoder
 from .fusion import Fusion, gather, leakage, product_groups, split_rows
 from .classifier import SIDE_BY_SIDE, RatingClassifier, all_classes, balanced_weights, load_classifier, majority_proba, tfidf_logreg, undo_weights
 from . import evaluation as ev
+from .statistics import compare_measures
 from .report import write_report
 from .explorer import item_table, review_table, write_explorable, write_explorer
 
@@ -343,11 +344,12 @@ def differences(
     out = []
     for a, b in pairs:
         if a not in proba or b not in proba: continue
-        table = ev.paired_difference(y, proba[a].argmax(axis=1), proba[b].argmax(axis=1), values, groups, draws, seed=seed)
+        compared = compare_measures(y, proba[a].argmax(axis=1), proba[b].argmax(axis=1), values, groups, n_draws=draws, seed=seed)
         for measure in ("accuracy", "balanced accuracy", "MAE"):
-            d = table.loc[measure]
-            verdict = {"a": "the first is better", "b": "the second is better", "": "no difference shown"}[d["better"]]
-            out.append(dict(comparison=f"{a} − {b}", measure=measure, difference=d["difference"], low=d["low"], high=d["high"], verdict=verdict))
+            c, sign = compared[measure], ev.MEASURES[measure] # an error is better when it is smaller
+            verdict = "the first is better" if c.low > 0 else "the second is better" if c.high < 0 else "no difference shown"
+            low, high = sorted((sign*c.low, sign*c.high))
+            out.append(dict(comparison=f"{a} − {b}", measure=measure, difference=sign*c.gain, low=low, high=high, verdict=verdict))
     return out
 
 # %% ../nbs/22_pipeline.ipynb #c7ed8109
