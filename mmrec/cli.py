@@ -362,12 +362,15 @@ def _report_options(parser):
 
 # %% ../nbs/25_cli.ipynb #6016932b
 @command("write", "write a run's report.html again, or a paper from it", [
-    ("mmrec report runs/20260101-120000-shop", "report.html of a run of New Year's Day"),
+    ("mmrec report runs/20260101-120000-shop", "report.html and explorer.html of a run of New Year's Day"),
     ("mmrec report runs/20260101-120000-shop --to md", "the frame of a course paper, to write on in"),
     ("mmrec report runs/20260101-120000-shop --to pdf --author 'Ann Example'", "the same as a PDF")], _report_options)
 def _report(args):
+    from pathlib import Path
+    from mmrec.explorer import write_explorer
     from mmrec.report import write_report
     from mmrec.writeup import write_paper
+    if not args["to"] and (Path(args["run"])/"items.parquet").exists(): write_explorer(args["run"])
     path = write_paper(args["run"], args["to"], args["author"], args["title"]) if args["to"] else write_report(args["run"])
     print(f"{'paper' if args['to'] else 'report'}: {path.resolve().as_uri()}")
 
