@@ -184,6 +184,15 @@ def alternative_texts(nb):
 def _alt(tag): return re.search(r"""\balt=(["'])(?!\1)""", tag)
 
 
+FIGURE = '#| label: fig-x\n#| fig-cap: "x"\n#| fig-alt: "A cross."\ndraw()'
+
+@rule(add(6, FIGURE))
+def figures_drawn(nb):
+    for i, c in nb.code:
+        kinds = [kind for o in c.get("outputs", []) for kind in o.get("data", {})]
+        if re.search(r"^#\| label: fig-", text(c), re.M) and not any(k.startswith("image/") or k == "text/html" for k in kinds): yield f"the figure of cell {i} is not among the outputs: execute the notebook"
+
+
 def _size(x): return len(json.dumps(x, ensure_ascii=False).encode())
 
 @rule(add(6, "x", outputs=[stream("x"*OUTPUTS)]), lambda nb: setattr(nb, "size", FILE + 1))
@@ -291,8 +300,8 @@ def test_the_first_and_the_last_chapter_have_one_neighbour():
 
 
 def test_a_picture_with_all_its_texts_passes():
-    nb = example(); add(6, '#| label: fig-x\n#| fig-cap: "x"\n#| fig-alt: "A cross."\ndraw()', outputs=[PICTURE])(nb); add(6, "![A cross](img/x.png)", kind="markdown")(nb)
-    assert not list(alternative_texts(nb))
+    nb = example(); add(6, FIGURE, outputs=[PICTURE])(nb); add(6, "![A cross](img/x.png)", kind="markdown")(nb)
+    assert not list(alternative_texts(nb)) and not list(figures_drawn(nb))
 
 
 def test_an_exercise_with_its_solution_passes():
