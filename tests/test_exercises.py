@@ -1,0 +1,154 @@
+"Every chapter's exercises: a question, a check that does not hold the answer, a solution that is folded away and right."
+import json, re
+from pathlib import Path
+import numpy as np
+import pandas as pd
+import pytest
+from mmrec.core import MmrecError, answer_code, check_answer
+
+NBS = Path(__file__).parents[1]/"nbs"
+NAMES = sorted(p.stem for p in NBS.glob("[0-9]*.ipynb"))
+FOLDED = dict(tags=["hide-cell"], jupyter=dict(source_hidden=True, outputs_hidden=True))
+CHECK = re.compile(r'answer = \.\.\.\ncheck_answer\(answer, "([0-9a-f]{12})"(?:, digits=(\d))?(?:, hint="[^"]+")?\);')
+
+WRONG = { # (chapter, number of the exercise): answers that one might give, and should not
+    ("00_core", 1): [1, 0, 3], ("00_core", 2): [5, 3, 2], ("00_core", 3): [{"#E69F00", "#CC79A7"}, {"#0072B2", "#009E73"}],
+    ("01_shop", 1): [.5, .325, .6], ("01_shop", 2): ["text + image", "image + hidden quality"], ("01_shop", 3): [.12, .22, .4],
+    ("02_fetch", 1): [5, 15.5, 63], ("02_fetch", 2): [0, 20, 40, 100], ("02_fetch", 3): [0, 4, 6, 10],
+    ("03_ratings", 1): [[1, 3, 5], [0, 1, 2], [1.5, 3, 4]], ("03_ratings", 2): ["1-7", "3-6", "1-6"], ("03_ratings", 3): [3, 5, 6],
+    ("04_reading", 1): [1, 0, 3], ("04_reading", 2): [148, 150, 0, 300], ("04_reading", 3): [{"a"}, {"a", "b", "c"}, "a"],
+    ("05_fields", 1): [[4, 4], [3, 3], [4, 3]], ("05_fields", 2): [12.5, 12, 50], ("05_fields", 3): [{"reader", "book", "score", "comment"}, {"book", "score", "avg_score", "comment"}],
+    ("06_sampling", 1): [6, 7, 5], ("06_sampling", 2): [4000, 20_000], ("06_sampling", 3): [0],
+    ("07_data", 1): [.59, .6, .33], ("07_data", 2): [.7, .67, 0], ("07_data", 3): ["Heat (1995)", "A plot."],
+    ("08_parquet", 1): [[1, 1], [10, 10], [1, 5]], ("08_parquet", 2): ["reviews.parquet", "items.parquet", "dataset.json"],
+    ("09_card", 1): [.17, .01, 102], ("09_card", 2): [[.855, .979], [.979, .979]],
+    ("10_images", 1): [[150, 100], [225, 150], [200, 300]], ("10_images", 2): [3.6, 22.5, 4], ("10_images", 3): [7, 14, 9],
+    ("11_features", 1): [.00098, .001, .00024], ("11_features", 2): [6, 3, 5], ("11_features", 3): [100, 1, 6],
+    ("12_engines", 1): [31, 30, 999], ("12_engines", 2): [.0039, .00098, .0156], ("12_engines", 3): [7, 1],
+    ("13_text", 1): ["a", "c", "d"], ("13_text", 2): [20, 24, 30], ("13_text", 3): ["a", "b"],
+    ("14_vision", 1): [10, 20, 40], ("14_vision", 2): ["outlines", "textures", "shape"], ("14_vision", 3): [2048, 1000, 1024],
+    ("15_fusion", 1): [1062, 1063], ("15_fusion", 2): [3, 4, 6], ("15_fusion", 3): ["a", "b"],
+    ("16_classifier", 1): [6, 12], ("16_classifier", 2): [.8, .69, .47], ("16_classifier", 3): [1, 5, 6],
+    ("17_models", 1): [1, 3], ("17_models", 2): [1.1, 2.2, .48], ("17_models", 3): [.25, .75, 1],
+    ("18_evaluation", 1): [0, 3, 7], ("18_evaluation", 2): [1, 25], ("18_evaluation", 3): [.3, .6],
+    ("19_statistics", 1): [2, 50, 100], ("19_statistics", 2): [5, 7, 10], ("19_statistics", 3): ["a", "c"],
+    ("20_report", 1): [1, 2], ("20_report", 2): [4, 8, 18], ("20_report", 3): [.25, 2, 4],
+    ("22_pipeline", 1): ["mmrec run", "mmrec run --split product --n-images 0 --epochs 50"], ("22_pipeline", 2): [3, 4, 5], ("22_pipeline", 3): ["b", "c"],
+    ("24_writeup", 1): ["Table 2", "Figure 1", "Figure 3"], ("24_writeup", 2): ["makes a difference", "p"], ("24_writeup", 3): [{"epochs", "items", "download"}, {"items"}, {"epochs"}],
+    ("25_cli", 1): [[1, 1, 0, 1], [2, 2, 0, 2], [1, 2, 0, 1]], ("25_cli", 2): [6, 8, 9],
+    ("13_text", 1): ["c"], ("13_text", 2): [20, 40], ("13_text", 3): ["b"],
+    ("14_vision", 1): [50], ("14_vision", 2): ["shape"], ("14_vision", 3): [2048],
+    ("15_fusion", 1): [1062], ("15_fusion", 2): [4, 3], ("15_fusion", 3): ["a"],
+    ("16_classifier", 1): [6], ("16_classifier", 2): [.8, .08], ("16_classifier", 3): [6, 5],
+    ("17_models", 1): [3, 1], ("17_models", 2): [1.1, 11], ("17_models", 3): [.75, 1],
+    ("18_evaluation", 1): [2, 7], ("18_evaluation", 2): [25], ("18_evaluation", 3): [.3],
+    ("19_statistics", 1): [100, 50], ("19_statistics", 2): [7, 6], ("19_statistics", 3): ["a"],
+    ("20_report", 1): [1], ("20_report", 2): [8, 5], ("20_report", 3): [.25, 1],
+    ("22_pipeline", 1): ["mmrec run --split product --n-images 0 --epochs 50", "mmrec run"], ("22_pipeline", 2): [4, 3], ("22_pipeline", 3): ["c", "b"],
+    ("24_writeup", 1): ["Figure 1", "Figure 3", "Table 3"], ("24_writeup", 2): ["better", "worse", "no effect"], ("24_writeup", 3): [{"epochs"}, {"items"}, {"epochs", "items", "download"}],
+}
+
+
+def text(cell): return "".join(cell["source"])
+
+def said(cell): return "".join("".join(o["text"]) for o in cell["outputs"])
+
+def cells(name): return json.loads((NBS/f"{name}.ipynb").read_text(encoding="utf8"))["cells"]
+
+def exercises(name):
+    "Question, check and solution of each exercise: three cells that follow each other."
+    found = cells(name)
+    return [found[i - 1:i + 2] for i, c in enumerate(found) if c["cell_type"] == "code" and text(c).startswith("answer = ...")]
+
+ALL = [(name, k, *three) for name in NAMES for k, three in enumerate(exercises(name), 1)]
+EACH = pytest.mark.parametrize("name, number, question, check, solution", ALL, ids=[f"{name}-{k}" for name, k, *_ in ALL])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chapter_has_exercises_with_checks(name):
+    prose = "\n\n".join(text(c) for c in cells(name) if c["cell_type"] == "markdown")
+    asked = re.findall(r"^\*\*(\d+)\.\*\* ", re.split(r"^## Exercises\s*$", prose, flags=re.M)[-1], re.M)
+    assert len(asked) >= 2, f"{name}.ipynb: two exercises or more with a check under '## Exercises'"
+    assert asked == [str(k) for k in range(1, len(exercises(name)) + 1)], f"{name}.ipynb: questions '**1.** …' and checks do not go together"
+
+
+@EACH
+def test_an_exercise_is_made_of_three_cells(name, number, question, check, solution):
+    assert text(question).startswith(f"**{number}.** ")
+    assert CHECK.fullmatch(text(check)), text(check)
+    assert text(solution).startswith("# Solution\n# ") # of a folded cell the first line shows
+    code, digits = CHECK.fullmatch(text(check)).groups()
+    assert text(solution).endswith(f'assert check_answer(answer, "{code}"' + (f", digits={digits})" if digits else ")"))
+
+
+@EACH
+def test_the_solution_is_folded_away_and_was_run(name, number, question, check, solution):
+    assert solution["metadata"] == FOLDED
+    assert said(check) == "no answer yet: put yours in place of the three dots\n"
+    assert said(solution).endswith("right\n")
+
+
+def numbers_told(prose):
+    "Numbers that stand in the prose itself, without those in code."
+    return {float(n.replace(",", "")) for n in re.findall(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?![\w])", re.sub(r"```.*?```|`[^`]*`|^\*\*\d+\.\*\*", "", prose, flags=re.S))}
+
+@EACH
+def test_the_question_does_not_give_the_answer(name, number, question, check, solution):
+    code, digits = CHECK.fullmatch(text(check)).groups()
+    for n in numbers_told(text(question) + text(check)): assert not check_answer(n, code, int(digits or 3)), n
+
+def test_numbers_told_sees_numbers():
+    assert numbers_told("**1.** Of 1,234 rows and .5 or 2.5, `3` stand; 20-core.") >= {1234, 2.5} and 3 not in numbers_told("**3.** `3`")
+
+
+@pytest.mark.parametrize("name, number", WRONG)
+def test_wrong_answers_are_refused(name, number):
+    code, digits = CHECK.fullmatch(text(exercises(name)[number - 1][1])).groups()
+    for wrong in WRONG[name, number]: assert check_answer(wrong, code, int(digits or 3)) is False, wrong
+
+
+def test_wrong_answers_are_known_for_every_exercise():
+    assert {(name, k) for name, k, *_ in ALL} == set(WRONG)
+
+
+def test_codes_differ():
+    codes = [CHECK.fullmatch(text(check))[1] for *_, check, _ in ALL]
+    assert len(set(codes)) == len(codes)
+
+
+# check_answer itself
+
+@pytest.mark.parametrize("right, same", [(3, [3.0, np.int64(3), np.float32(3), "3" and 3 + 1e-12]), (.6667, [2/3, np.float32(2/3), .667]), (True, [np.bool_(True)]), (None, [None]),
+    ("Red wine", [" red  WINE ", "red\nwine"]), ([1, 2.5], [(1, 2.5), np.array([1, 2.5]), pd.Series([1, 2.5]), pd.Index([1, 2.5])]), ({"a", "b"}, [{"B", "a"}, frozenset("ab")]),
+    ({"x": 1, "y": [2]}, [{"y": (2.0,), "x": np.int8(1)}]), (pd.DataFrame([[1, 2]]), [[[1, 2]]]), (float("nan"), [np.nan]), (0, [-0.0, 1e-17]), (10**20, [10**20, 1e20])])
+def test_what_is_the_same_answer(right, same):
+    for answer in same: assert check_answer(answer, answer_code(right)) is True, answer
+
+
+@pytest.mark.parametrize("right, others", [(1, [True, "1", [1], 2, None]), (1234, [1230, 1235]), (.667, [.668, .66, 667]), ("ab", ["a b", ["ab"], {"ab"}]), ([1, 2], [[2, 1], {1, 2}, [1, 2, 3], 12]),
+    ({"a": 1}, [{"a": 2}, {"b": 1}, ["a", 1]]), (["a,b"], [["a", "b"]]), (1e-12, [0, 2e-12])])
+def test_what_is_another_answer(right, others):
+    for answer in others: assert check_answer(answer, answer_code(right)) is False, answer
+
+
+def test_a_number_at_a_border_may_be_rounded_either_way():
+    for right, answer in ((.12449999, .1245001), ([.125, .335], [.12499, .3351]), (99.96, 99.949)): assert check_answer(answer, answer_code(right))
+    assert not check_answer(.1242, answer_code(.1248))
+
+
+def test_no_answer_is_neither_right_nor_wrong(capsys):
+    for answer in (..., [...], [1, ...], {"a": ...}, (...,)): assert check_answer(answer, answer_code(1)) is None
+    assert "not yet" not in capsys.readouterr().out
+
+
+def test_hints_come_after_a_wrong_answer_only(capsys):
+    code = answer_code(1)
+    for answer in (..., 1, 2): check_answer(answer, code, hint="look again")
+    assert capsys.readouterr().out.splitlines()[1:] == ["right", "not yet: look again"]
+
+
+def test_slips_of_hand_are_named():
+    for bad in (object(), 1j, answer_code):
+        with pytest.raises(MmrecError, match="cannot be checked"): check_answer(bad, answer_code(1))
+    for code in ("", "xyz", 12, answer_code(1)[:-1], answer_code(1).upper() + "0"):
+        with pytest.raises(MmrecError, match="copy the twelve digits"): check_answer(1, code)
