@@ -1156,17 +1156,18 @@ QUESTIONS = (
     "What can these numbers not show?",
     "What would you run next, and which result would change your mind?")
 
-# %% ../nbs/24_writeup.ipynb #15d78e6d
+# %% ../nbs/24_writeup.ipynb #877f5e34
 _CELLS = (
     ("md", "# {title}\n\n> Write here, in one sentence, what this study finds. Last of all."),
     ("md", "Run all cells from the top. What is run is decided by `study.toml`; a run that is there already is opened, not trained again."),
-    ("code", "from mmrec.evaluation import gallery\nfrom mmrec.pipeline import RunConfig\nfrom mmrec.report import data_line, result_table\nfrom mmrec.writeup import gains, gain_sentence, read_config, read_run, run_or_open, write_paper\nfrom IPython.display import HTML, Image, display"),
+    ("code", "import pandas as pd\nfrom mmrec.core import MmrecError\nfrom mmrec.pipeline import RunConfig\nfrom mmrec.report import data_line, result_table\nfrom mmrec.writeup import gains, gain_sentence, read_config, read_run, run_or_open, write_paper\nfrom IPython.display import HTML, Image, display"),
     ("ask", 0), ("md", "## Data and run"),
     ("code", "config = RunConfig(**read_config(\"study.toml\"))\nfolder = run_or_open(config)\nfacts = read_run(folder)"),
     ("code", "print(data_line(facts.m))\nfor name, value in facts.m[\"summary\"]: print(f\"{{name:<16}} {{value}}\")"),
-    ("ask", 1), ("md", "## Protocols"), ("code", "for name, protocol in facts.m[\"protocols\"].items(): print(name, protocol[\"says\"], protocol[\"leakage\"], sep=\"\\n\", end=\"\\n\\n\")"), ("ask", 2))
+    ("ask", 1), ("md", "## Protocols"), ("code", "for name, protocol in facts.m[\"protocols\"].items(): print(name, protocol[\"says\"], sep=\": \", end=\"\\n\\n\")"),
+    ("md", "Share of the test reviews that share something with training:"), ("code", "pd.DataFrame({{name: protocol[\"leakage\"] for name, protocol in facts.m[\"protocols\"].items()}}).style.format(\"{{:.1%}}\", na_rep=\"–\")"), ("ask", 2))
 
-# %% ../nbs/24_writeup.ipynb #2874ab6a
+# %% ../nbs/24_writeup.ipynb #5ea6d33e
 _CELLS += (
     ("md", "## Results"), ("code", "result_table(facts.m)"),
     ("code", "Image(folder/\"figures\"/f\"{{facts.name}}-accuracy.png\", alt=\"Accuracy of each model with its interval\")"), ("ask", 3),
@@ -1174,7 +1175,7 @@ _CELLS += (
     ("md", "## Errors"), ("code", "Image(folder/\"figures\"/f\"{{facts.name}}-confusion.png\", alt=\"Confusion matrix of the main model\")"),
     ("code", "HTML((folder/\"figures\"/f\"{{facts.name}}-worst.html\").read_text(encoding=\"utf8\"))"), ("ask", 5),
     ("md", "## The paper\n\nMarkdown to write on in; `to=\"html\"` and `to=\"pdf\"` give a page and a PDF. A file in which you have written is not overwritten."),
-    ("code", "try: print(write_paper(folder, to=\"md\"))\nexcept Exception as e: print(e)"), ("ask", 6), ("ask", 7))
+    ("code", "try: print(write_paper(folder, to=\"md\"))\nexcept MmrecError as e: print(e)"), ("ask", 6), ("ask", 7))
 
 # %% ../nbs/24_writeup.ipynb #8cb2486a
 def study_notebook(
