@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'COMMANDS', 'GROUPS', 'ABOUT', 'BEGIN', 'EXIT_CODES', 'VARIABLES', 'CONVERTED', 'NAME_ONE', 'SHELLS',
            'command', 'did_you_mean', 'Parser', 'refuse', 'bold', 'width', 'Help', 'wrapped', 'shown_examples',
-           'mapping', 'whole', 'config_options', 'overview', 'ending', 'fill', 'make_parser', 'offer',
-           'completion_script', 'parse', 'main']
+           'mapping', 'whole', 'positive', 'picture_file', 'config_options', 'overview', 'ending', 'fill',
+           'make_parser', 'offer', 'completion_script', 'parse', 'main']
 
 # %% ../nbs/25_cli.ipynb #dcfdc741
 import argparse, os, sys
@@ -127,6 +127,22 @@ def whole(
     "Read a whole number."
     try: return int(text)
     except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is no whole number — write one such as 500") from None
+
+# %% ../nbs/25_cli.ipynb #9e99acfa
+def positive(
+    text, # such as '3'
+):        # int, 1 or more
+    "Read a whole number that counts something."
+    if (number := whole(text)) < 1: raise argparse.ArgumentTypeError(f"{text!r} is too small — write 1 or more")
+    return number
+
+# %% ../nbs/25_cli.ipynb #861e5876
+def picture_file(
+    text, # such as 'card.png'
+):        # the same
+    "Read the name of a picture to be drawn."
+    if not text.endswith((".png", ".pdf", ".svg")): raise argparse.ArgumentTypeError(f"{text!r} names no kind of picture — end it in .png, .pdf or .svg")
+    return text
 
 # %% ../nbs/25_cli.ipynb #89ecc4a8
 def _add_option(parser, f):
@@ -251,8 +267,8 @@ def _fetch(args):
 # %% ../nbs/25_cli.ipynb #e09d9eac
 def _shop_options(parser):
     parser.add_argument("folder", help="where to write it").complete = "directory"
-    parser.add_argument("--items", type=whole, default=2_000, metavar="N", help="products (default: 2000)")
-    parser.add_argument("--reviews", type=whole, default=25_000, metavar="N", help="reviews (default: 25000)")
+    parser.add_argument("--items", type=positive, default=2_000, metavar="N", help="products (default: 2000)")
+    parser.add_argument("--reviews", type=positive, default=25_000, metavar="N", help="reviews (default: 25000)")
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="same seed, same bytes (default: 0)")
     parser.add_argument("--pictures", default="informative", choices=("informative", "useless", "reversed"), help="whether pictures tell anything about the rating")
 
@@ -286,7 +302,7 @@ def _convert(args):
 # %% ../nbs/25_cli.ipynb #4bda1bc6
 def _describe_options(parser):
     config_options(parser, (*CONVERTED, "images", "sample", "draw"))
-    parser.add_argument("--figure", metavar="FILE", help="also draw the card into this file (.png, .pdf, .svg)").complete = "file"
+    parser.add_argument("--figure", type=picture_file, metavar="FILE", help="also draw the card into this file (.png, .pdf, .svg)").complete = "file"
 
 # %% ../nbs/25_cli.ipynb #cd57f025
 def _draw_card(card, path):
@@ -340,7 +356,7 @@ def _compare_options(parser):
     group = parser.add_argument_group("comparison")
     group.add_argument("--fusion", default="early", choices=("early", "late", "stacked"), help="how modalities are joined (default: early)")
     group.add_argument("--model", default="logistic", choices=("logistic", "boosting", "ordinal", "network"), help="which model judges (default: logistic)")
-    group.add_argument("--seeds", type=whole, default=3, metavar="N", help="repetitions with other splits (default: 3)")
+    group.add_argument("--seeds", type=positive, default=3, metavar="N", help="repetitions with other splits (default: 3)")
     config_options(parser, without=("protocols", "epochs", "patience", "fresh", "missing", "seed"))
 
 # %% ../nbs/25_cli.ipynb #cd4033f5
