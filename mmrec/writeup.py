@@ -694,15 +694,16 @@ def question_section(
     answer = " A review's text was written together with its rating. The task is therefore to read a rating off a review, not to guess it before the review is written." if f.m.get("text_from") in ("review", "title+review") else ""
     return [heading("Question"), para(f"A rating has {len(f.m['scale']['names'])} classes: {', '.join(f.m['scale']['names'])}. It is to be predicted from {sources(f)}.{answer} In particular:"), bullets(ask, ordered=True)]
 
-# %% ../nbs/24_writeup.ipynb #b7d25bbb
+# %% ../nbs/24_writeup.ipynb #9df282d4
 def _drawn(source):
     "How the reviews were drawn, in a sentence."
     how, read, kept = source.get("sample", {}), source.get("read", {}), source.get("kept", {})
     if not read or not kept: return ""
     drawn = f", drawn by “{how['how']}” with seed {how['seed']}" if how.get("n") and how.get("how") else ""
-    return f" Of {read['reviews']:,} reviews that were read{drawn}, {kept['reviews']:,} were kept, of {kept['items']:,} of {read['items']:,} products."
+    known = f" (the table of products has {read['items']:,})" if read.get("items") else ""
+    return f" Of {read['reviews']:,} reviews that were read{drawn}, {kept['reviews']:,} were kept; they are of {kept['items']:,} products{known}."
 
-# %% ../nbs/24_writeup.ipynb #d96c8873
+# %% ../nbs/24_writeup.ipynb #c529365b
 def data_section(
     f, g, # `RunFacts`, its `gains`
 ):        # blocks
@@ -712,7 +713,7 @@ def data_section(
     works = {"made up": (" The made-up files have the format of Amazon Reviews 2023 ", Cite("hou2024"), "."), "2023": (" They are Amazon Reviews 2023 ", Cite("hou2024"), "."), "2018": (" They are Amazon Reviews 2018 ", Cite("ni2019"), ".")}.get(year, ())
     out = [heading("Data"), para("The card in ", Ref("tab-data"), " follows the idea of a datasheet ", Cite("gebru2021"), ".", _drawn(f.m.get("source", {})), *works), table("tab-data", f"The data, {data_name(f)}.", ["what", "value"], f.m.get("summary", []), left=2)]
     if log := f.m.get("log"):
-        out += [para(f"Cleaning followed {len(log)} rules; what each did is counted in ", Ref("tab-log"), "."), table("tab-log", "What cleaning did.", ["table", "rule", "action", "rows"], [[r["table"], r["rule"], r["action"], f"{r['rows']:,}"] for r in log], left=3)]
+        out += [para("What cleaning did is counted, rule by rule, in ", Ref("tab-log"), "."), table("tab-log", "What cleaning did.", ["table", "rule", "action", "rows"], [[r["table"], r["rule"], r["action"], f"{r['rows']:,}"] for r in log], left=3)]
     if pictures := f.p.get("pictures"):
         out += [table("tab-pictures", "What became of the products' pictures.", ["status", "products", "share"], [[r["status"], f"{r['items']:,}", percent(r["share"])] for r in pictures])]
     return out
@@ -878,7 +879,7 @@ def _confused(f):
     a, b = wrong.idxmax()
     return said + f" The most frequent error, {wrong.max():,} of {wrong.sum():,}, is to call {names[b]} what was rated {names[a]}. {percent(f.scores[f.main].get('within one'))} of the ratings are met to within one class."
 
-# %% ../nbs/24_writeup.ipynb #a0e70703
+# %% ../nbs/24_writeup.ipynb #c04775f6
 def _slices(f):
     "Slices of the test reviews: name to boolean array [m], in the order of the predictions."
     t, out = f.of(f.plain), {}
@@ -889,7 +890,7 @@ def _slices(f):
     if f.items is not None and "item" in t:
         seen = t["item"].astype(str).isin(f.items.loc[f.items["picture"].str.len() > 0, "item"]).to_numpy()
         if seen.any(): out |= {"product with a picture": seen, "product without a picture": ~seen}
-    return {name: at for name, at in out.items() if at.any()}
+    return {name: at for name, at in out.items() if at.any() and not at.all()}
 
 # %% ../nbs/24_writeup.ipynb #6f4677eb
 def slice_blocks(
