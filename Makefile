@@ -2,13 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+BOOK_VENV ?= .venv-book
 # CPU-only users: make run TORCH_INDEX=URL, with PyTorch's own CPU package index (pytorch.org, "Get Started", shows it).
 TORCH_INDEX ?=
 ARGS ?=
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: help setup run test test-browser check lab notebooks bench export readme clean lock hooks
+.PHONY: help setup run test test-browser check lab notebooks book bench export readme clean lock hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +56,15 @@ notebooks: $(STAMP) ## execute all notebooks in place, top to bottom, then clean
 	@$(BIN)/nbdev_clean
 	@$(MAKE) --no-print-directory readme
 
+book: $(BOOK_VENV)/.installed ## make the book, book/_build/html/index.html, from the notebooks as they stand (ARGS=--fresh: from nothing)
+	@$(BOOK_VENV)/bin/python book/build.py $(ARGS)
+
+$(BOOK_VENV)/.installed: book/requirements.lock # an environment of its own: the book reads the package and does not import it
+	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.10, 3.11 or 3.12, or name one with PYTHON=..."; exit 1; }
+	@test -x $(BOOK_VENV)/bin/python || $(PYTHON) -m venv $(BOOK_VENV)
+	@$(BOOK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 bench: $(STAMP) ## measure what README and chapters claim, into bench/results/ (about 35 minutes; the machine should be idle)
 	@for b in first_run full_size downloads encoders false_alarms; do echo "bench/$$b.py"; MMREC_PROGRESS=0 $(BIN)/python bench/$$b.py || exit 1; done
 
@@ -70,6 +80,7 @@ clean: ## remove what runs have made (data/ and runs/); the environment stays
 lock: $(STAMP) ## resolve settings.ini anew into requirements.lock (for Python 3.10 to 3.12, all platforms)
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --extra fast --universal --python-version 3.10 --no-annotate --no-header --constraint dev/constraints.txt --upgrade -q -o requirements.lock
+	@sed -n 's/^book_requirements = //p' settings.ini | tr ' ' '\n' | $(BIN)/uv pip compile - --universal --python-version 3.10 --no-annotate --no-header --upgrade -q -o book/requirements.lock
 
 hooks: $(STAMP) ## install the git hooks that keep notebooks clean and mergeable
 	@$(BIN)/nbdev_install_hooks
