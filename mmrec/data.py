@@ -280,7 +280,7 @@ def _load_reviews(path, format, columns, scale, sample, how, seed, keep_empty_te
     guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses]
     rows, seen = draw_rows(source, sample, how, seed, mapping)
     lines, records = parse_rows(rows, source, "reviews", log)
-    if not records: raise MmrecError(f"none of {seen} rows can be read ({'; '.join(log.table().rule)})", where=path, fix="check that this is the file of reviews")
+    if not records: raise MmrecError(f"none of {seen} rows can be read ({'; '.join(log.table().rule)})" if seen else "there is a header, but no row", where=path, fix="check that this is the file of reviews")
     frame, read_as = review_table(lines, records, mapping, source.columns, log, source.kind == "table")
     if "time" in mapping and format == "table": guessed.append(f"times are {read_as}")
     chosen = RatingScale.parse(scale) if scale is not None else STARS if format in FORMATS else infer_scale(frame.key, path, guessed)

@@ -1,5 +1,5 @@
 "What a person meets at the command line: results, and one clear line when something is wrong."
-import contextlib, errno, functools, gzip, json, os, re, shlex, shutil, signal, subprocess, sys, threading, time
+import contextlib, errno, functools, gzip, json, os, re, resource, shlex, shutil, signal, subprocess, sys, threading, time
 from dataclasses import fields
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,7 +51,10 @@ def no_run(tmp_path):
 
 
 def test_help_is_quick_and_lists_all_commands():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([*MMREC, "--help"], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1 # seconds of the processor
     assert done.returncode == 0 and all(c in done.stdout for c in ("run", "fetch", "describe", "convert", "shop", "report", "version"))
     assert "Examples:" in subprocess.run([*MMREC, "run", "--help"], capture_output=True, text=True).stdout
 
@@ -98,8 +101,9 @@ def test_named_classes_run_through(tmp_path):
     (None, "reviews.jsonl"), (b"", "empty"), (b'{"a": 1}\n{"a": 2}\n', "--columns item=COLUMN"),
     (gzip.compress(json.dumps(dict(user="u", item="i", rating=5, text="t")).encode()*2000)[:-20], "reviews"),
     (bytes(range(256))*50, "reviews"), (b'{"user":"u","item":"i","rating":5,"text":"' + b"x"*50_000_000 + b'"}\n', "reviews"),
-    (b"user,item,rating,text\n" + b"u,i,lovely thing,t\nu,j,never again,t\nu,k,hm,t\n"*9, "scale")],
-    ids=["missing", "empty", "wrong schema", "truncated gzip", "binary", "50 MB line", "words for ratings"])
+    (b"user,item,rating,text\n" + b"u,i,lovely thing,t\nu,j,never again,t\nu,k,hm,t\n"*9, "scale"),
+    (b"user,item,rating,text\n", "there is a header, but no row"), (b"user,item,rating,text\n" + b"".join(b"u%d,i%d,5,thing %d\n" % (k, k % 40, k) for k in range(300)), "nothing to learn")],
+    ids=["missing", "empty", "wrong schema", "truncated gzip", "binary", "50 MB line", "words for ratings", "header alone", "one rating alone"])
 def test_bad_files_end_in_one_line(tmp_path, capfd, content, expected):
     path = tmp_path/("reviews.jsonl" if content is None or not content.startswith((b"\x1f\x8b", b"user,")) else "reviews.jsonl.gz" if content.startswith(b"\x1f") else "reviews.csv")
     if content is not None: path.write_bytes(content)
@@ -108,6 +112,9 @@ def test_bad_files_end_in_one_line(tmp_path, capfd, content, expected):
 
 
 @pytest.mark.parametrize("argv, expected", [
+    (["--epochs", "0"], "epochs: 0 is too small — 1 is the least"), (["--seed", "-1"], "0 is the least"), (["--seed", "99999999999"], "4294967295 is the most"),
+    (["--draws", "1"], "10 is the least"), (["--sample", "-5"], "0 is the least"), (["--n-images", "-1"], "0 is the least"), (["--out", ""], "the name is empty"),
+    (["--text", ""], "the name is empty"), (["--items", ""], "the name is empty"), (["--reviews", ""], "reviews: the name is empty"), # as an unset variable of a shell gives it
     (["--text", "no/such-model-anywhere"], "no/such-model-anywhere"), (["--text", "some_folder"], "some_folder"),
     (["--columns", "rating=grade"], "grade"), (["--scale", "1-x"], "1-x"), (["--split", "time"], "no time"),
     (["--draw", "magic"], "magic"), (["--columns", "rating=grade,text=prose"], "grade")])
@@ -393,7 +400,7 @@ def test_a_command_gets_its_options_only_when_it_is_called():
     ("mmrec run --text-from nowhere", "choose from auto, review, title+review, item"), ("mmrec run --protocols honest curse", "did you mean course?"),
     ("mmrec fetch --year 2019", "did you mean 2018?"), ("mmrec run --epochs few", "'few' is no whole number"), ("mmrec run --columns user", "write name=column"),
     ("mmrec run --sample", "mmrec run: --sample: expected one argument — mmrec run --help shows what there is"), ("mmrec features lst", "did you mean ls?"),
-    ("mmrec completion dash", "did you mean bash?"), ("mmrec help rn", "did you mean run?"), ("mmrec run --debug --shop-pictures ugly", "choose from informative, useless, reversed")])
+    ("mmrec compare --seeds 0", "write 1 or more"), ("mmrec describe --reviews a.csv --figure card.xyz", "end it in .png, .pdf or .svg"), ("mmrec completion dash", "did you mean bash?"), ("mmrec help rn", "did you mean run?"), ("mmrec run --debug --shop-pictures ugly", "choose from informative, useless, reversed")])
 def test_slips_end_in_one_line_and_code_2(capfd, line, says):
     assert main(words(line)) == 2
     said = capfd.readouterr()
