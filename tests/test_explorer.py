@@ -261,17 +261,30 @@ def test_another_choice_shows_another_entry(folder):
     assert len(set(pages)) == len(app.explorer.items)
 
 
+def test_buttons_step_through_the_list(folder):
+    app = _App(folder, None)
+    assert app.back.disabled and not app.next.disabled
+    for _ in app.pick.options: app.next.click()
+    assert app.pick.index == len(app.pick.options) - 1 and app.next.disabled and not app.back.disabled
+    app.back.click()
+    assert app.pick.index == len(app.pick.options) - 2 and app.page.value == app.explorer.product_html(app.pick.value)
+    app.search.value = "no such words"
+    assert app.back.disabled and app.next.disabled
+
+
 def test_search_users_and_the_way_on(folder):
     app = _App(folder, None)
     app.search.value = "B004"
     assert app.pick.value == "B004" and len(app.pick.options) == 1
-    to = app.onward.options[1][1]
-    app.onward.value = to
+    to = app.to[1]
+    app.ways[1].click()
     assert app.pick.value == to and app.search.value == "" and app.page.value == app.explorer.product_html(to)
     app.kind.value = "user"
     assert app.pick.value == app.explorer.users()["user"][0] and app.page.value == app.explorer.user_html(app.pick.value)
-    item = app.onward.options[1][1]
-    app.onward.value = item
+    shown = [b for b in app.ways if b.layout.display != "none"]
+    assert len(shown) == len(app.to) and all(b.description and b.tooltip for b in shown)
+    item = app.to[0]
+    app.ways[0].click()
     assert app.kind.value == "item" and app.pick.value == item
     app.search.value = "no such words"
     assert app.page.value == "" and app.count.value == "0 products" and app.pick.value is None
@@ -283,7 +296,7 @@ def test_fields_have_names_and_pages_no_links(folder):
     import ipywidgets as w
     box = explore(folder)
     fields = [c for c in box.children if isinstance(c, (w.Text, w.Select, w.Dropdown, w.ToggleButtons))]
-    assert len(fields) == 5 and all(c.description for c in fields)
+    assert len(fields) == 4 and all(c.description for c in fields)
     page, = [c for c in box.children if type(c) is w.HTML]
     assert "<a " not in page.value
 
