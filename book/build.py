@@ -491,10 +491,13 @@ def _table(d, names, own, field="parameter"):
     code = lambda t: "".join(f"`{t}`") if t else ""
     rows = []
     for p in d.parameters:
-        kind = " ".join(x for x in (code(p.kind), f"= {code(p.default)}" if p.default and p.default != "None" or p.default == "None" else "") if x)
+        kind = " ".join(x for x in (code(p.kind), f"= {code(p.default)}" if p.default else "") if x)
         rows.append((", ".join(code(n) for n in p.name.split(", ")), kind.replace("|", r"\|"), names.link(escape(p.meaning), own, "../", once=False)))
     if d.returns: rows.append(("*returns*", "", names.link(escape(d.returns), own, "../", once=False)))
-    return [f"| {field} | type, default | meaning |", "|---|---|---|", *("| " + " | ".join(r) + " |" for r in rows), ""]
+    heads = [field, "type, default", "meaning"]
+    keep = [i for i in range(3) if i != 1 or any(r[1] for r in rows)]
+    line = lambda cells: "| " + " | ".join(cells[i] for i in keep) + " |"
+    return [line(heads), line(["---"]*3), *map(line, rows), ""]
 
 def _entry(d, module, names, chapter, depth=4, prefix=""):
     kind = {"data": "data", "property": "property"}.get(d.kind, d.kind)
