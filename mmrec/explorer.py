@@ -390,7 +390,7 @@ class _App:
         self.back, self.next = w.Button(description="Previous"), w.Button(description="Next")
         self.ways, self.to, self.page = [w.Button(layout=w.Layout(width="auto", display="none")) for _ in range(WAYS)], [], w.HTML()
         onward = w.HBox([w.Label("Go on to"), *self.ways], layout=w.Layout(flex_flow="row wrap"))
-        self.box = w.VBox([*([self.protocol] if len(e.protocols) > 1 else []), self.kind, self.search, self.pick, w.HBox([self.back, self.next, self.count]), onward, self.page])
+        self.box = w.VBox([*([self.protocol] if len(e.protocols) > 1 else []), self.kind, self.search, self.pick, w.HBox([self.back, self.next, self.count]), self.page, onward])
         for field, act in ((self.protocol, self.reopen), (self.kind, self.fill), (self.search, self.fill), (self.pick, self.show)): field.observe(act, "value")
         for button, by in ((self.back, -1), (self.next, 1)): button.on_click(lambda _, by=by: self.step(by))
         for k, button in enumerate(self.ways): button.on_click(lambda _, k=k: self.go(self.to[k]))
