@@ -33,6 +33,7 @@ WRONG = { # (chapter, number of the exercise): answers that one might give, and 
     ("18_evaluation", 1): [0, 3, 7], ("18_evaluation", 2): [1, 25], ("18_evaluation", 3): [.3, .6],
     ("19_statistics", 1): [2, 50, 100], ("19_statistics", 2): [5, 7, 10], ("19_statistics", 3): ["a", "c"],
     ("20_report", 1): [1, 2], ("20_report", 2): [4, 8, 18], ("20_report", 3): [.25, 2, 4],
+    ("21_explorer", 1): [.6, .4, .2, -.3], ("21_explorer", 2): [[-1, .923], [.923, .923], [1, -1]], ("21_explorer", 3): [["B", "D", "B"], ["B", "C", "C"], ["B", "D"]],
     ("22_pipeline", 1): ["mmrec run", "mmrec run --split product --n-images 0 --epochs 50"], ("22_pipeline", 2): [3, 4, 5], ("22_pipeline", 3): ["b", "c"],
     ("24_writeup", 1): ["Table 2", "Figure 1", "Figure 3"], ("24_writeup", 2): ["makes a difference", "p"], ("24_writeup", 3): [{"epochs", "items", "download"}, {"items"}, {"epochs"}],
     ("25_cli", 1): [[1, 1, 0, 1], [2, 2, 0, 2], [1, 2, 0, 1]], ("25_cli", 2): [6, 8, 9],
