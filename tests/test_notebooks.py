@@ -11,7 +11,7 @@ MEDIAN, NINE_IN_TEN, LONGEST = 5, 15, 30 # lines of a cell: of half of them, of 
 RUN = 3                                  # code cells that may follow each other without prose
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
 # Chapters that define more than they show, a parameter a line: what half and nine in ten of their cells may have instead. No chapter should join them.
-LONGER = {"08_parquet": (9, 15), "12_engines": (7, 15), "22_pipeline": (9, 18), "23_evidence": (6, 17)}
+LONGER = {"08_parquet": (8, 15), "12_engines": (6, 15), "22_pipeline": (8, 18), "23_evidence": (6, 17)}
 
 
 @dataclass
