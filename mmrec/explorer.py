@@ -220,7 +220,7 @@ LOOKS = """<style>
 .mx{--text:#0072B2;--image:#D55E00;--line:color-mix(in srgb,currentColor 22%,transparent);--soft:color-mix(in srgb,currentColor 8%,transparent);font-size:.9rem;line-height:1.45;overflow-wrap:anywhere}
 .mx header{display:flex;gap:1rem;align-items:flex-start}.mx .pic{flex:none;width:120px;height:120px;object-fit:contain;border-radius:4px;background:#fff}
 .mx .none{display:flex;align-items:center;justify-content:center;background:none;border:1px dashed var(--line);font-size:.75rem;box-sizing:border-box;text-align:center}
-.mx .name{margin:0;border:0;padding:0;font-size:1.15rem}.mx .part{margin:1.2rem 0 .4rem;font-size:1rem}.mx p{margin:.3rem 0}.mx ul,.mx ol{list-style:none;margin:0;padding:0}
+.mx .name{margin:0;border:0;padding:0;font-size:1.15rem}.mx .part{margin:1.2rem 0 .4rem;font-size:1rem}.mx p{margin:.3rem 0}.mx ul{list-style:none;margin:0!important;padding:0!important}
 .mx .said>li{border-top:1px solid var(--line);padding:.6rem 0;margin:0}.mx .words{margin:.3rem 0 .5rem;padding-left:.7rem;border-left:3px solid var(--line);white-space:pre-line}
 .mx .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:.4rem 1.5rem;max-width:44rem}
 .mx .two li{display:grid;grid-template-columns:6.5rem 3.4rem 1fr;gap:.4rem;align-items:center;margin:0;font-variant-numeric:tabular-nums}.mx .two b{font-weight:600;text-align:right}
@@ -268,7 +268,7 @@ def title(self:Explorer,
 def _bar(label, number, start, end, kind=""):
     "A list entry: label, number, and a bar from start to end, shares of the width from 0 to 1."
     left, right = sorted((min(max(start, 0), 1), min(max(end, 0), 1)))
-    return f'<li>{html.escape(label)}<b>{number}</b><span class="bar" aria-hidden="true"><i class="{kind}" style="left:{left:.1%};width:{right - left:.1%}"></i></span></li>'
+    return f'<li>{html.escape(label)}: <b>{number}</b><span class="bar" aria-hidden="true"><i class="{kind}" style="left:{left:.1%};width:{right - left:.1%}"></i></span></li>'
 
 # %% ../nbs/21_explorer.ipynb #45debcdd
 @patch
@@ -313,7 +313,7 @@ KINDS = dict(text="by text", image="by picture", both="by both")
 def _near(self:Explorer, item, kind, look, k):
     "The product's neighbours of one kind as a gallery."
     row = self.items.loc[item]
-    one = lambda i, c: look.link("item", i, f'{look.picture(i, "picture of " + self.title(i))}{_short(self.title(i), 60)}') + f"<small>cosine {c:.2f}</small>"
+    one = lambda i, c: look.link("item", i, f'{look.picture(i, "picture of " + self.title(i))}{_short(self.title(i), 60)}') + f" <small>cosine {c:.2f}</small>"
     cards = "".join(f"<li>{one(i, c)}</li>" for i, c in zip(row[f"near_{kind}"][:k], row[f"cosine_{kind}"][:k]))
     why = "none: it has no picture" if kind != "text" and not row["picture"] else "none"
     return f'<h{look.level + 1} class="part">Nearest {KINDS.get(kind, kind)}</h{look.level + 1}>' + (f'<ul class="near">{cards}</ul>' if cards else f"<p>{why}</p>")
