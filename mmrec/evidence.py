@@ -296,7 +296,7 @@ def claim_trials(
     text=None,           # which of the two texts is joined with pictures; None: `words`
 ):                       # dict from a name to a `Trial`, to be run with every seed; what the study lacks is left out
     "What must be run to judge the three claims."
-    of = lambda *evidence, control="": replace(base, evidence=evidence, control=control, seed=0)
+    of = lambda *evidence, control="": replace(base, evidence=evidence, control=control, fusion=base.fusion if len(evidence) > 1 else "early", seed=0)
     text = text or words
     out = dict(nothing=of(), words=of(words), words_noise=of(words, control="noise added"), transformer=of(transformer), text=of(text), picture=of(pictures), both=of(text, pictures),
                both_shuffled=of(text, pictures, control="pictures shuffled"), both_noise=of(text, pictures, control="picture noise"), picture_hidden_text=of(text, pictures, control="text hidden"))
