@@ -689,7 +689,7 @@ def question_section(
     "What is asked."
     parts, ask = f.main.split(" + "), [f"Does {called(f.plain)} beat the baselines that need no neural network?"]
     if len(parts) > 1: ask += [f"What does {dict(text='the text', image='the picture').get(m, m)} add to {dict(text='the text', image='the picture').get(o, o)}?" for m, o in (parts[::-1], parts)]
-    if "course" in f.m["protocols"] and len(f.m["protocols"]) > 1: ask.append("How much do the scores flatter when a test set is drawn and used as in the course project?")
+    if "course" in f.m["protocols"] and len(f.m["protocols"]) > 1: ask.append("Do the scores flatter, and how much, when a test set is drawn and used as in the course project?")
     ask.append("Where is the model wrong, and does it know when?")
     answer = " A review's text was written together with its rating. The task is therefore to read a rating off a review, not to guess it before the review is written." if f.m.get("text_from") in ("review", "title+review") else ""
     return [heading("Question"), para(f"A rating has {len(f.m['scale']['names'])} classes: {', '.join(f.m['scale']['names'])}. It is to be predicted from {sources(f)}.{answer} In particular:"), bullets(ask, ordered=True)]
@@ -751,7 +751,7 @@ def network_line(
     weighed = ", each class weighed by the inverse of its share in the training rows" if a["class_weight"] == "balanced" else ""
     return (Mark("Network. ", "strong"), f"A multilayer perceptron with hidden layers of {', '.join(map(str, a['hidden']))} units, batch normalisation ", Cite("ioffe2015"), f" and dropout of {', '.join(map(str, a['dropout']))} ", Cite("srivastava2014"),
         f": {widths[0]:,} columns in, {widths[-1]} classes out, {weights:,} weights. Adam ", Cite("kingma2015"), f" with step size {a['learning_rate']:g} and batches of {a['batch_size']} minimises cross-entropy{weighed}. Training stops after {a['patience']} epochs without a better validation loss"
-        f" ({n} of at most {a['epochs']} epochs were run, epoch {f.network['best_epoch'] + 1} was kept); the step is halved after {a['plateau']}. Seed {a['seed']}.")
+        f" ({n} of at most {a['epochs']} epochs were run, epoch {f.network['best_epoch']}, counted from 0, was kept); the step is halved after {a['plateau']}. Seed {a['seed']}.")
 
 # %% ../nbs/24_writeup.ipynb #b66859e3
 def _figure(f, label, caption, alt, kind, width=.8, protocol=None):
@@ -982,7 +982,7 @@ def _limits_of_task(f, c, leak):
         f"{percent(leak.get('same user in training'))} of the test reviews are by users who have reviews in training, too.": leak.get("same user in training", 0) > .01,
         f"{percent(leak.get('same text in training'))} of the test reviews have a text that is in training, too.": leak.get("same text in training", 0) > .01,
         f"One class holds {percent(share)} of the test reviews: accuracy alone says little.": share > .5,
-        "The main protocol of this run is the course project's: its test reviews steered the training, and its scores flatter.": f.name == "course",
+        "The main protocol of this run is the course project's: its test reviews steered the training, and its scores may flatter.": f.name == "course",
         f"The run was stopped after at most {c.get('epochs')} epochs: the networks may be trained too little.": c.get("epochs", 50) < 10}
 
 # %% ../nbs/24_writeup.ipynb #cd836eb3
