@@ -78,7 +78,7 @@ PROTOCOL = """<h2>Protocol “{{ name }}”</h2><p>{{ p.says }}</p>
 {{ fig("accuracy", "Accuracy with 95 % intervals over products.") }}{{ fig("balanced", "Balanced accuracy with 95 % intervals over products.") }}
 {% if p.best %}<p><small><b>Share of reachable gain</b>: how far the accuracy has come from the majority class to the best that anyone can reach with the same information on a new product.</small></p>{% endif %}
 {% if p.differences %}<h3>What each part adds</h3><div class="scroll">{{ differences|safe }}</div>
-<p><small>Difference on the same test reviews, 95 % interval from random halves of the products (chapter 19_statistics). “no difference shown” where the interval covers zero.</small></p>{% endif %}
+<p><small>Difference on the same test reviews, 95 % interval from random halves of the products (chapter 19_statistics), not corrected for the number of rows. “no difference shown” where the interval covers zero.</small></p>{% endif %}
 <h3>The model “{{ m.main }}”</h3>
 <div class="pair">{{ fig("confusion", "Confusion matrix.") }}{{ fig("actual", "Expected against actual rating.") }}{{ fig("calibration", "How often right against how sure.") }}{{ fig("history", "Training curves; the dotted line marks the epoch whose weights are kept.") }}</div>
 {% if classes %}<div class="scroll">{{ classes|safe }}</div>{% endif %}
