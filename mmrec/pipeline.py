@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERSIONS', 'BEST', 'TableChoices', 'DataChoices', 'check_choices', 'RunConfig', 'command_line', 'Protocol',
            'protocol_of', 'read_data', 'describe', 'find_pictures', 'repeated_reviews', 'documents', 'text_vectors',
-           'image_vectors', 'versions', 'fit_network', 'Prepared', 'fit_one', 'fit_all', 'reachable',
+           'image_vectors', 'versions', 'fit_network', 'Prepared', 'fit_one', 'fit_all', 'reachable', 'class_shares',
            'reachable_scores', 'differences', 'save_figures', 'save_galleries', 'Bench', 'modality_blocks',
            'note_pictures', 'read_rows', 'keep_best', 'score_models', 'baselines', 'prepare', 'train', 'score',
            'prediction_table', 'built_in_shop', 'run', 'keep_explorable', 'write_run']
@@ -334,15 +334,21 @@ def reachable(
     return {name: found[[f"p_{kind}_{k}" for k in range(5)]].to_numpy() for name, kind in (("text", "text"), ("image", "image"), ("text + image", "both"))}
 
 # %% ../nbs/22_pipeline.ipynb #31209061
+def class_shares(
+    y, # class numbers of the test rows [m]
+    K, # classes
+):     # the share of each class [K]; a class that never occurs has next to none
+    "By what the exact posterior is divided where every class shall count alike."
+    return np.maximum(np.bincount(y, minlength=K)/len(y), 1e-9)
+
 def reachable_scores(
     y,         # true class numbers of the test rows [m]
     posterior, # from `reachable`
     values,    # value of each class [K]
 ):             # dict from measure to dict from model name to the best value on these rows
     "Score the exact posteriors: what is the best accuracy and balanced accuracy on these very rows?"
-    share = np.maximum(np.bincount(y, minlength=len(values))/len(y), 1e-9)
     score = lambda p, m: float(ev.confusion_scores(ev.confusion_counts(y, p.argmax(axis=1), len(values)), values)[m])
-    best = {"accuracy": {n: score(p, "accuracy") for n, p in posterior.items()}, "balanced accuracy": {n: score(p/share, "balanced accuracy") for n, p in posterior.items()}}
+    best = {"accuracy": {n: score(p, "accuracy") for n, p in posterior.items()}, "balanced accuracy": {n: score(undo_weights(p, class_shares(y, len(values))), "balanced accuracy") for n, p in posterior.items()}}
     return {m: b | {f"{n}, weights undone": v for n, v in b.items()} for m, b in best.items()}
 
 # %% ../nbs/22_pipeline.ipynb #5fb2ba88
@@ -481,8 +487,8 @@ def keep_best(
     values, groups, config, # of each class, product of each row, the run's configuration
 ):             # the table, its rows of the reachable best mended
     "Leave in the rows of the reachable best what nobody can pass."
-    share = np.maximum(np.bincount(y, minlength=len(values))/len(y), 1e-9)
-    aimed = {BEST + n: p/share/(p/share).sum(axis=1, keepdims=True) for n, p in posterior.items() if BEST + n in table.index}
+    share = class_shares(y, len(values))
+    aimed = {BEST + n: undo_weights(p, share) for n, p in posterior.items() if BEST + n in table.index}
     aimed = ev.score_table(y, aimed, values, groups, config.draws, config.seed)
     for column in table:
         if column.startswith("balanced accuracy"): table.loc[aimed.index, column] = aimed[column]
