@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'PALETTE', 'ORDERED', 'printable', 'MmrecError', 'os_errors',
-           'sweep', 'refuse_foreign', 'publish', 'atomic_path', 'claimed', 'atomic_folder', 'write_json', 'read_json',
-           'content_key', 'file_sha256', 'no_gc', 'seed_everything', 'progress', 'StageMeter', 'figure_style',
-           'answer_code', 'check_answer']
+           'foreign', 'sweep', 'refuse_foreign', 'publish', 'atomic_path', 'claimed', 'atomic_folder', 'write_json',
+           'read_json', 'content_key', 'file_sha256', 'no_gc', 'seed_everything', 'progress', 'StageMeter',
+           'figure_style', 'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
 import contextlib, errno, fcntl, gc, hashlib, itertools, json, math, numbers, os, platform
@@ -72,6 +72,21 @@ def os_errors(
     except OSError as e:
         if e.errno not in REMEDIES: raise
         raise MmrecError(e.strerror or type(e).__name__, where=path, fix=REMEDIES[e.errno]) from e
+
+# %% ../nbs/00_core.ipynb #efc47bb4
+@contextlib.contextmanager
+def foreign(
+    path, # file that is read
+    what, # what is said when it cannot be, e.g. 'not a model that mmrec saved, or damaged'
+    fix,  # the remedy
+):
+    "Turn whatever a reader of foreign bytes raises into an `MmrecError`."
+    try:
+        with os_errors(path): yield
+    except MmrecError: raise
+    except Exception as e:
+        why = " ".join(f"{type(e).__name__}: {e}".split())[:120]
+        raise MmrecError(f"{what} ({why})", where=path, fix=fix) from e
 
 # %% ../nbs/00_core.ipynb #0989cb9b
 MAKING, NOTE = ".mmrec-making-", "maker.json"
