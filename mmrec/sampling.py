@@ -11,7 +11,7 @@ import itertools, operator, re, time
 import numpy as np
 import pandas as pd
 from .core import MmrecError, no_gc
-from .fields import as_id, cells_of, parse_times
+from .fields import Notation, as_id, cells_of, survey
 from .ratings import rating_key
 from .reading import LineBatch, batches_of, parse_row
 
@@ -68,9 +68,9 @@ def draw_lines(
     return rows, seen
 
 # %% ../nbs/06_sampling.ipynb #c054138f
-def _hashes(cells):
+def _hashes(ids):
     "64-bit hashes of identifiers."
-    return pd.util.hash_array(np.array([as_id(x) for x in cells], dtype=object), categorize=False)
+    return pd.util.hash_array(np.array(ids, dtype=object), categorize=False)
 
 # %% ../nbs/06_sampling.ipynb #07d96539
 def _parsed(batch, source):
@@ -85,31 +85,38 @@ def _parsed(batch, source):
 
 # %% ../nbs/06_sampling.ipynb #e1007ff9
 def key_table(
-    rows,    # place of each record in the file, from 1 [n]
-    lines,   # its line [n]
-    records, # list of n dictionaries
-    columns, # columns that exist
-    mapping, # field to column
-    codes,   # dict from rating to its code; new ratings are added
-):           # table of `read_keys`
+    rows,     # place of each record in the file, from 1 [n]
+    lines,    # its line [n]
+    records,  # list of n dictionaries
+    columns,  # columns that exist
+    mapping,  # field to column
+    codes,    # dict from rating to its code; new ratings are added
+    notation, # `Notation` of the file
+):            # table of `read_keys`
     "The facts of some records as a table."
     pick = lambda what: cells_of(records, mapping.get(what), columns)
-    user, keys = pick("user"), [rating_key(x) for x in pick("rating")]
-    unknown = np.array([as_id(x) == "" for x in user], dtype=bool)
-    return pd.DataFrame(dict(row=rows, line=lines, user=np.where(unknown, priorities(rows, 1), _hashes(user)), item=_hashes(pick("item")),
-        rating=np.array([-1 if k is None else codes.setdefault(k, len(codes)) for k in keys], dtype=np.int8 if len(codes) < 127 else np.int32),
-        time=parse_times(pick("time"))[0]))
+    user, keys = notation.ids("user", pick("user")), [rating_key(x) for x in pick("rating")]
+    unknown = np.array([u == "" for u in user], dtype=bool)
+    code = [-1 if k is None else codes.setdefault(k, len(codes)) for k in keys]
+    return pd.DataFrame(dict(row=rows, line=lines, user=np.where(unknown, priorities(rows, 1), _hashes(user)),
+        item=_hashes(notation.ids("item", pick("item"))), time=notation.times(pick("time"))[0],
+        rating=np.array(code, dtype=np.int8 if len(codes) < 127 else np.int32)))[_KEYS]
+
+_KEYS = ["row", "line", "user", "item", "rating", "time"]
 
 # %% ../nbs/06_sampling.ipynb #b693d7ee
 def read_keys(
-    source,  # `Source` of reviews
-    mapping, # field to column, as `choose_columns` gives it
-):           # table: row and line (numbers from 1), user and item (hashes), rating (a code, -1 for none; `attrs['ratings']` lists what it stands for), time (UTC)
-    "Read who rated what, how and when, of every row, in one pass; a row without user is a user of its own."
+    source,        # `Source` of reviews
+    mapping,       # field to column, as `choose_columns` gives it
+    notation=None, # `Notation` of the file; None: by a survey of all its rows
+):                 # table: row and line (numbers from 1), user and item (hashes), rating (a code, -1 for none;
+                   # `attrs['ratings']` lists what it stands for), time (UTC)
+    "Read who rated what, how and when, of every row; a row without user is a user of its own."
     codes, tables, seen = {}, [], 0
+    notation = notation or survey(source, mapping).notation()
     for batch in batches_of(source):
         rows, records = _parsed(batch, source)
-        tables.append(key_table(rows + seen + 1, batch.lines[rows], records, source.columns, mapping, codes))
+        tables.append(key_table(rows + seen + 1, batch.lines[rows], records, source.columns, mapping, codes, notation))
         seen += len(batch)
     keys = pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
     keys.attrs["ratings"] = list(codes)
@@ -185,20 +192,23 @@ def choose_lines(
 def draw_rows(
     source,        # `Source`
     n=25_000,      # rows to draw; None for all that `how` allows
-    how="uniform", # way of drawing: 'uniform', 'head' (the first n rows), 'all', 'stars', 'balanced', 'users', 'K-core', 'N-months'
+    how="uniform", # way of drawing: 'uniform', 'head' (the first n rows), 'all', 'stars', 'balanced', 'users',
+                   # 'K-core', 'N-months'
     seed=0,        # of the draw
     mapping=None,  # field to column (`choose_columns`), for ways that look into the rows
+    notation=None, # `Notation` of the file, for these ways
 ):                 # (list of [line, row] in the order of the file, number of rows seen)
     "Draw rows from a file without holding more of it than the sample."
     kind, _ = check_way(how)
-    if n is not None and n < 1: raise MmrecError(f"a sample of {n} rows is no sample", fix="draw one row or more, or None for all")
+    if n is not None and n < 1:
+        raise MmrecError(f"a sample of {n} rows is no sample", fix="draw one row or more, or None for all")
     rows = (list(row) for batch in batches_of(source) for row in batch)
     if kind in ("all", "head") or (kind == "uniform" and n is None):
         rows = list(itertools.islice(rows, n if kind == "head" else None))
         return rows, len(rows)
     if kind == "uniform": return _draw_uniform(source, n, seed)
     check_mapped(kind, how, mapping or {})
-    return draw_lines(source, choose_lines(read_keys(source, mapping), how, n, seed))
+    return draw_lines(source, choose_lines(read_keys(source, mapping, notation), how, n, seed))
 
 # %% ../nbs/06_sampling.ipynb #532ba179
 def check_mapped(
@@ -213,10 +223,11 @@ def check_mapped(
 # %% ../nbs/06_sampling.ipynb #bd7ffdcb
 _VALUE = rb'\s*:\s*("[^"\n]*"|[^",}\s]*)' # a text with its quotes, or a number
 
-def _names_wanted(row, key, position, needed):
+def _names_wanted(row, key, position, needed, notation):
     "Whether a row that is already cut into cells or a dictionary may name a needed item."
-    if isinstance(row, dict): return key not in row or as_id(row[key]) in needed
-    return position is None or not isinstance(row, list) or len(row) <= position or as_id(row[position]) in needed
+    named = lambda cell: notation.ids("item", [cell])[0] in needed
+    if isinstance(row, dict): return key not in row or named(row[key])
+    return position is None or not isinstance(row, list) or len(row) <= position or named(row[position])
 
 # %% ../nbs/06_sampling.ipynb #ceddce2a
 def _naming_lines(batch, quick, exact, wanted):
@@ -240,18 +251,30 @@ def rows_naming(
     source, # `Source` of items
     key,    # column of the identifier, or 'a|b'
     needed, # identifiers wanted
+    notation=Notation(), # `Notation` of the file
 ):          # (list of [line, row] that name one of them, or may do so, and the number of rows seen)
     "Find the rows of the needed items in one pass; rows of other items are not parsed."
-    names = [key] if key in source.columns else [n.strip() for n in key.split("|")]
-    forms = lambda i: (f'"{i}"', i, f"{i}.0", f'"{i}.0"') if i[:1] in "-.0123456789" else (f'"{i}"',) # only numbers may stand without quotes
-    wanted = {form.encode() for i in needed for form in forms(i)}
-    key = b"(?:%s)" % b"|".join(re.escape(name.encode()) for name in names) if len(names) > 1 else re.escape(names[0].encode())
-    quick, exact = re.compile(key + b'"' + _VALUE), re.compile(b'"' + key + b'"' + _VALUE) # a search is faster when it need not stop at every quote
+    quick, exact = _searches([key] if key in source.columns else [n.strip() for n in key.split("|")])
+    wanted = {form.encode("utf8", "replace") for i in needed for form in _forms(i, notation.width)}
     position = source.columns.index(key) if source.kind == "table" and key in source.columns else None
     rows, seen = [], 0
     for batch in batches_of(source):
         seen += len(batch)
-        if isinstance(batch, LineBatch) and source.kind == "json lines": some = _naming_lines(batch, quick, exact, wanted)
-        else: some = [i for i in range(len(batch)) if _names_wanted(batch[i], key, position, needed)]
+        if isinstance(batch, LineBatch) and source.kind == "json lines":
+            some = _naming_lines(batch, quick, exact, wanted)
+        else: some = [i for i in range(len(batch)) if _names_wanted(batch[i], key, position, needed, notation)]
         rows += [[int(batch.lines[i]), batch[i]] for i in some]
     return rows, seen
+
+# %% ../nbs/06_sampling.ipynb #d0e00a0f
+def _searches(names):
+    "Patterns that find the value of a key in a line of JSON: a quick one and an exact one."
+    words = [re.escape(name.encode("utf8", "replace")) for name in names]
+    key = b"(?:%s)" % b"|".join(words) if len(words) > 1 else words[0]
+    return re.compile(key + b'"' + _VALUE), re.compile(b'"' + key + b'"' + _VALUE)
+
+def _forms(item, width):
+    "How an item may be written: as text, or, when it is a number, without quotes and with a tail."
+    for i in {item, item.lstrip("0")} if width else {item}:
+        yield f'"{i}"'
+        if i[:1] in "-.0123456789": yield from (i, f"{i}.0", f'"{i}.0"')
