@@ -6,11 +6,12 @@
 __all__ = ['tail', 'gaps', 'copies', 'Card', 'data_card', 'plot_card']
 
 # %% ../nbs/09_card.ipynb #4b2cb92d
+import html
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import PALETTE, figure_style
+from .core import PALETTE, figure_style, printable
 
 # %% ../nbs/09_card.ipynb #0c578d9a
 def tail(
@@ -59,6 +60,7 @@ class Card:
     gaps: pd.Series      # see `gaps`
     copies: pd.Series    # see `copies`
     log: pd.DataFrame    # see `CleaningLog`
+    accounted: str       # how many rows came in and how many stayed
 
     @property
     def majority(self):
@@ -85,7 +87,7 @@ def data_card(
     many = lambda ids: pd.Series(ids).dropna().value_counts().to_numpy()
     years = time.dropna().dt.year.value_counts().sort_index()
     return Card(data.name + (" (MADE-UP data)" if data.made_up else ""), len(item), len(data.reviews), stars, _facts(data, time), pd.DataFrame(dict(users=tail(user), items=tail(item))).T,
-        many(user), many(item), data.reviews.text[data.reviews.text != ""].str.split().str.len().to_numpy(dtype=int), years, gaps(data), copies(data), data.log)
+        many(user), many(item), data.reviews.text[data.reviews.text != ""].str.split().str.len().to_numpy(dtype=int), years, gaps(data), copies(data), data.log, data.accounted)
 
 # %% ../nbs/09_card.ipynb #7f3f505b
 def _facts(data, time):
@@ -104,14 +106,17 @@ def _facts(data, time):
 @patch
 def sections(self:Card): # dict from heading to a table
     "The card as tables under headings."
-    share = self.stars/max(1, self.stars.sum())
-    t = self.tails
-    tails = pd.DataFrame({"number": t.number.map("{:,.0f}".format), "appear once": t.once.map("{:.1%}".format), "median": t["median"].map("{:.0f}".format),
-                          "most": t.largest.map("{:,.0f}".format), "the top 1 % have": t.top.map("{:.1%} of the reviews".format)})
+    share, t = self.stars/max(1, self.stars.sum()), self.tails
+    shown = lambda column, form: column.map(lambda x: form.format(x) if x == x else "not known")
+    tails = pd.DataFrame({"number": shown(t.number, "{:,.0f}"), "appear once": shown(t.once, "{:.1%}"), "median": shown(t["median"], "{:.0f}"),
+                          "most": shown(t.largest, "{:,.0f}"), "the top 1 % have": shown(t.top, "{:.1%} of the reviews")})
     of = f"all {self.rows:,} rows" if self.rows != self.sample else f"{self.rows:,} reviews"
-    return {f"stars ({of})": pd.DataFrame(dict(reviews=self.stars.map("{:,}".format), share=share.map("{:.1%}".format))),
-            "facts": self.facts.to_frame("value"), f"users and items ({of})": tails, f"missing (of {self.sample:,} reviews and their items)": self.gaps[self.gaps > 0].map("{:.1%}".format).to_frame("share"),
-            "there twice": self.copies.map("{:,}".format).to_frame("number"), "what cleaning did": self.log.set_index("table") if len(self.log) else pd.DataFrame(dict(nothing=[]))}
+    missing = self.gaps[self.gaps > 0].map("{:.1%}".format).to_frame("share")
+    stars = pd.DataFrame(dict(reviews=self.stars.map("{:,}".format), share=share.map("{:.1%}".format)))
+    return {f"stars ({of})": stars, "facts": self.facts.to_frame("value"), f"users and items ({of})": tails,
+            f"missing (of {self.sample:,} reviews and their items)": missing,
+            "there twice": self.copies.map("{:,}".format).to_frame("number"),
+            "what cleaning did": self.log.set_index("table") if len(self.log) else pd.DataFrame(dict(nothing=[]))}
 
 # %% ../nbs/09_card.ipynb #4557dbd3
 @patch
@@ -124,12 +129,15 @@ def headline(self:Card): # one sentence
 def __repr__(self:Card):
     lines = lambda table: "\n".join(f"{name:<22} {value}" for name, value in table.value.items())
     show = lambda table: lines(table) if list(table.columns) == ["value"] else table.to_string(index_names=False)
-    return "\n\n".join([self.headline(), *(f"{head}\n{show(table)}" for head, table in self.sections().items() if len(table))])
+    parts = [f"{head}\n{show(table)}" for head, table in self.sections().items() if len(table)]
+    return printable("\n\n".join([self.headline(), *parts, self.accounted]), lines=True)
 
 # %% ../nbs/09_card.ipynb #6e28bdf3
 @patch
 def _repr_html_(self:Card):
-    return f"<p><b>{self.headline()}</b></p>" + "".join(f"<h4>{head}</h4>{table.to_html()}" for head, table in self.sections().items() if len(table))
+    text = lambda x: html.escape(printable(x))
+    parts = [f"<h4>{text(head)}</h4>{table.to_html()}" for head, table in self.sections().items() if len(table)]
+    return f"<p><b>{text(self.headline())}</b></p>{''.join(parts)}<p>{text(self.accounted)}</p>"
 
 # %% ../nbs/09_card.ipynb #5e425eb9
 def _draw_tail(ax, counts, what):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PICTURE_SUFFIXES', 'CleaningLog', 'parse_rows', 'drop_rows', 'review_table', 'clean_reviews', 'drop_repeats',
-           'item_table', 'find_images', 'place_images', 'Dataset', 'infer_scale', 'check_left', 'item_mapping',
-           'merge_items', 'item_columns_in', 'join_tables', 'load_dataset', 'data_name', 'file_facts', 'is_made_up',
-           'plot_cleaning']
+           'item_table', 'one_row_each', 'find_images', 'place_images', 'Dataset', 'rows_removed', 'Plan', 'make_plan',
+           'infer_scale', 'check_left', 'item_mapping', 'merge_items', 'item_columns_in', 'join_tables', 'load_dataset',
+           'data_name', 'file_facts', 'is_made_up', 'plot_cleaning']
 
 # %% ../nbs/07_data.ipynb #d579dab6
 import math, os, re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -17,15 +18,19 @@ import pandas as pd
 from fastcore.basics import patch
 from .core import MmrecError, PALETTE, figure_style, file_sha256, no_gc, os_errors, read_json
 from .ratings import RatingScale, STARS, rating_key
-from .reading import parse_row, sniff
-from .fields import (FORMATS, ITEM_IN_REVIEWS, as_flag, as_id, as_number, best_image_url, cells_of, check_columns, choose_columns, guess_columns,
-                          has_column, is_missing, mended_text, parse_times, plain_text, sentences, spec_columns)
+from .reading import MendedRow, parse_row, sniff
+from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url, cells_of, check_columns,
+                          choose_columns, guess_columns, has_column, is_missing, mended_text, plain_text, sentences,
+                          spec_columns, survey, typed_notation, written_out, zeros_lost)
 from .sampling import draw_rows, rows_naming
 
 # %% ../nbs/07_data.ipynb #d070a190
 class CleaningLog:
     "Counts of what each rule did to which rows."
-    def __init__(self): self.entries = {}
+    def __init__(self,
+        places=None, # dict from table to a function that names the place of a line, such as `Source.place`
+    ):
+        self.entries, self.places = {}, places or {}
 
 # %% ../nbs/07_data.ipynb #e0de0f4d
 @patch
@@ -46,9 +51,16 @@ def add(self: CleaningLog,
 @patch
 def table(self: CleaningLog):
     "The log as a table, most frequent rule first."
-    rows = [(t, r, n, a, ("item " if isinstance(lines[0], str) else "line ") + ", ".join(map(str, lines))) for (t, r, a), (n, lines) in self.entries.items()]
+    rows = [(t, r, n, a, self._shown(t, lines)) for (t, r, a), (n, lines) in self.entries.items()]
     frame = pd.DataFrame(rows, columns=["table", "rule", "rows", "action", "examples"])
     return frame.sort_values(["table", "rows"], ascending=[False, False], kind="stable", ignore_index=True)
+
+@patch
+def _shown(self: CleaningLog, table, lines):
+    "Lines or items as text; of several files each line with the name of its file."
+    if isinstance(lines[0], str): return "item " + ", ".join(lines)
+    if place := self.places.get(table): return ", ".join(map(place, lines))
+    return "line " + ", ".join(map(str, lines))
 
 # %% ../nbs/07_data.ipynb #930a2b31
 def parse_rows(
@@ -58,13 +70,16 @@ def parse_rows(
     log,    # CleaningLog
 ):          # (list of line numbers, list of records)
     "Parse the drawn rows; those that cannot be read are logged and left out."
-    lines, records, bad = [], [], {}
+    lines, records, bad, mended = [], [], {}, {}
     with no_gc():
         for line, row in rows:
             try: record = parse_row(source, row)
             except ValueError as e: bad.setdefault(str(e), []).append(line)
-            else: lines.append(line); records.append(record)
-    for reason, where in bad.items(): log.add(table, reason, where, "removed")
+            else:
+                lines.append(line); records.append(record)
+                if isinstance(row, MendedRow) and row.note: mended.setdefault(row.note, []).append(line)
+    for reasons, action in ((bad, "removed"), (mended, "mended")):
+        for reason, where in reasons.items(): log.add(table, reason, where, action)
     return lines, records
 
 # %% ../nbs/07_data.ipynb #2b201bce
@@ -93,27 +108,32 @@ def drop_rows(
 def review_table(
     lines,    # line number of each record
     records,  # list of dictionaries
-    mapping,  # field to column
-    columns,  # columns that exist
+    plan,     # `Plan`: which column is which, and how it is written
     log,      # `CleaningLog`
-    in_table, # whether the file is a table, where every cell is text
-):            # (table: line, user, item, key, title, text, time, verified, helpful; how times were read)
-    "The reviews with raw ratings and typed columns, one row a record, and how the times were read."
+):            # table: line, user, item, key, title, text, time, verified, helpful
+    "The reviews with raw ratings and typed columns, one row a record."
+    mapping, notation, columns = plan.mapping, plan.notation, plan.source.columns
     pick = lambda what: cells_of(records, mapping.get(what), columns)
     string = lambda cells: pd.Series(cells, dtype="str")
     texts = lambda what: string(_texts(pick(what), lines, "reviews", log, lists="+" in mapping.get(what, "")))
-    user, raw_rating, raw_time, helpful = [as_id(x) for x in pick("user")], pick("rating"), pick("time"), map(as_number, pick("helpful"))
-    time, read_as = parse_times(raw_time)
-    frame = pd.DataFrame(dict(line=np.array(lines, dtype="int64"), user=pd.array([u or pd.NA for u in user], dtype="string"),
-        item=string([as_id(x) for x in pick("item")]), key=pd.Series(map(rating_key, raw_rating), dtype=object),
-        title=texts("title"), text=texts("text"), time=time,
-        verified=pd.array(list(map(as_flag, pick("verified"))), dtype="boolean"), helpful=pd.array([int(n) if abs(n) < 1e9 else pd.NA for n in helpful], dtype="Int64")))
-    if "user" in mapping: log.add("reviews", "no user", frame.line[frame.user.isna()].tolist(), "kept")
-    unread = [not is_missing(raw) and missing for raw, missing in zip(raw_time, time.isna())]
+    raw_rating, raw_time, helpful = pick("rating"), pick("time"), notation.numbers("helpful", pick("helpful"))
+    frame = pd.DataFrame(dict(line=np.array(lines, dtype="int64"),
+        user=pd.array([u or pd.NA for u in notation.ids("user", pick("user"))], dtype="string"),
+        item=string(notation.ids("item", pick("item"))), key=pd.Series(map(rating_key, raw_rating), dtype=object),
+        title=texts("title"), text=texts("text"), time=notation.times(raw_time)[0],
+        verified=pd.array(list(map(as_flag, pick("verified"))), dtype="boolean"),
+        helpful=pd.array([int(n) if abs(n) < 1e9 else pd.NA for n in helpful], dtype="Int64")))
+    _log_types(frame, raw_rating, raw_time, plan, log)
+    return frame
+
+# %% ../nbs/07_data.ipynb #bbfad5fc
+def _log_types(frame, raw_rating, raw_time, plan, log):
+    "Log the users, times and ratings that are not as they should be."
+    if "user" in plan.mapping: log.add("reviews", "no user", frame.line[frame.user.isna()].tolist(), "kept")
+    unread = [not is_missing(raw) and missing for raw, missing in zip(raw_time, frame.time.isna())]
     log.add("reviews", "time not readable, or not in 1990-2049", frame.line[unread].tolist(), "mended")
     as_text = [isinstance(raw, str) and isinstance(key, float) for raw, key in zip(raw_rating, frame.key)]
-    if not in_table: log.add("reviews", "a rating written as text", frame.line[as_text].tolist(), "mended")
-    return frame, read_as
+    if plan.source.kind != "table": log.add("reviews", "a rating written as text", frame.line[as_text].tolist(), "mended")
 
 # %% ../nbs/07_data.ipynb #2d6c3a0f
 def clean_reviews(
@@ -146,36 +166,57 @@ def drop_repeats(
     return drop_rows(frame, same & telling, "exact duplicate", log).reset_index(drop=True)
 
 # %% ../nbs/07_data.ipynb #299994a1
-def _item_records(source, mapping, needed, head, log):
-    "Needed records of one items file by item, their lines, and the number of rows seen."
+def _item_rows(source, mapping, notation, needed, head, log):
+    "Rows of the needed items in one file, as (item, line, record), and the number of rows seen."
     if head: rows, seen = draw_rows(source, head, "head")
-    else: rows, seen = rows_naming(source, mapping["item"], needed)
+    else: rows, seen = rows_naming(source, mapping["item"], needed, notation)
     lines, records = parse_rows(rows, source, "items", log)
-    found, twice = {}, []
-    for line, item, record in zip(lines, map(as_id, cells_of(records, mapping["item"], source.columns)), records):
-        if item not in needed: continue
-        if item in found: twice.append(line)
-        else: found[item] = (line, record)
-    log.add("items", "item listed before", twice, "removed")
-    return found, seen
+    items = notation.ids("item", cells_of(records, mapping["item"], source.columns))
+    return [row for row in zip(items, lines, records) if row[0] in needed], seen
 
 # %% ../nbs/07_data.ipynb #1b586dab
 def item_table(
-    found,   # dict from item to (line number, record)
-    mapping, # field to column
-    columns, # columns that exist
-    log,     # `CleaningLog`
-):           # table: item, title, text, store, price, image
+    rows,     # list of (item, line, record)
+    mapping,  # field to column
+    columns,  # columns that exist
+    log,      # `CleaningLog`
+    notation=Notation(), # `Notation` of the file
+):            # table: line, item, title, text, store, price, image; a row for each of `rows`
     "Typed columns of items; `image` is still the address or path as the file has it."
-    lines, records = [l for l, _ in found.values()], [r for _, r in found.values()]
-    pick = lambda what: cells_of(records, mapping.get(what), columns)
+    items, lines, records = map(list, zip(*rows)) if rows else ([], [], [])
+    pick = lambda what: [written_out(x) for x in cells_of(records, mapping.get(what), columns)]
     string = lambda cells: pd.Series(cells, dtype="str")
     title = _texts(pick("title"), lines, "items", log, lists=True)
-    body = [re.sub(r"(?<=\w)\|(?=\w)", ", ", t) for t in _texts(pick("text"), lines, "items", log, lists=True)]
+    body = [re.sub(r"(?<=\w)\|(?=\w)", ", ", t) for t in _texts(_each_written_out(pick("text")), lines, "items", log, lists=True)]
     text = [b if b.startswith(a) else sentences([a, b]) for a, b in zip(title, body)]
-    price = [p if 0 <= p < 1e6 else math.nan for p in map(as_number, pick("price"))]
-    return pd.DataFrame(dict(item=string(list(found)), title=string(title), text=string(text), store=string([plain_text(x) for x in pick("store")]),
-                             price=np.array(price, dtype=float), image=string([best_image_url(x) for x in pick("image")])))
+    price = [p if 0 <= p < 1e6 else math.nan for p in notation.numbers("price", pick("price"))]
+    return pd.DataFrame(dict(line=np.array(lines, dtype="int64"), item=string(items), title=string(title), text=string(text),
+                             store=string([plain_text(x) for x in pick("store")]), price=np.array(price, dtype=float),
+                             image=string([best_image_url(x) for x in pick("image")])))
+
+def _each_written_out(cells):
+    "Cells in which the texts of several columns are joined, each of them read where it is a list written out."
+    flat = lambda x: x if isinstance(x, (list, tuple)) else [x]
+    return [[y for x in cell for y in flat(written_out(x))] if isinstance(cell, (list, tuple)) else cell for cell in cells]
+
+# %% ../nbs/07_data.ipynb #321600d8
+def one_row_each(
+    frame, # table of `item_table`
+    log,   # `CleaningLog`
+):         # the same with one row an item
+    "Keep the first row of each item, its gaps filled from its later rows."
+    later = frame.item.duplicated()
+    if not later.any(): return frame
+    known = frame.assign(**{c: frame[c].where(frame[c] != "") for c in ("title", "text", "store", "image")})
+    fields = ["title", "text", "store", "price", "image"]
+    filled = known.groupby("item", sort=False)[fields].transform("first")
+    before = known.groupby("item", sort=False)[fields].ffill().groupby(known["item"], sort=False).shift()
+    adds = later & (known[fields].notna() & before.isna()).any(axis=1)
+    log.add("items", "item listed before", frame.line[later & ~adds].tolist(), "removed")
+    log.add("items", "item listed before, its gaps filled from this row", frame.line[adds].tolist(), "mended")
+    told = filled.assign(**{c: filled[c].fillna("").astype("str") for c in fields if c != "price"})
+    told["text"] = [x if t in x else sentences([t, x]) for t, x in zip(told.title, told.text)]
+    return frame.assign(**told)[~later].reset_index(drop=True)
 
 # %% ../nbs/07_data.ipynb #fedd0976
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -258,9 +299,26 @@ def summary(self: Dataset): # table of fact and value
         ("items", f"{len(i):,}, of which {int((i.text != '').sum()):,} with text, {pictured:,} with a picture"),
         ("words a review", f"{lengths.median():.0f} (median)" if self.has("text") else "no text"),
         ("time", f"{r.time.min():%Y-%m-%d} to {r.time.max():%Y-%m-%d}" if self.has("time") else "not known"),
-        ("removed", f"{int(self.log.rows[(self.log.table == 'reviews') & (self.log.action == 'removed')].sum()):,} reviews")]
+        ("removed", f"{rows_removed(self.log):,} reviews")]
     facts += [("guessed", g) for g in self.source.get("guessed", [])]
     return pd.DataFrame(facts, columns=["fact", "value"])
+
+# %% ../nbs/07_data.ipynb #320319af
+def rows_removed(
+    log,             # table of a `CleaningLog`
+    table="reviews", # whose rows
+):                   # number of rows that rules removed
+    "How many rows of a table cleaning removed."
+    return int(log.rows[(log.table == table) & (log.action == "removed")].sum())
+
+@patch(as_prop=True)
+def accounted(self: Dataset):
+    "One sentence: how many rows came in and how many stayed."
+    read, kept, n = self.source["read"]["reviews"], len(self.reviews), rows_removed(self.log)
+    rules = self.log[(self.log.table == "reviews") & (self.log.action == "removed")]
+    why = "; ".join(f"{r.rule}: {r.rows:,} ({r.examples})" for r in rules.itertuples())
+    drawn = f", {kept + n:,} of them drawn" if kept + n < read else ""
+    return f"{read:,} rows came in{drawn}, {kept:,} stayed, {n:,} were removed" + (f" ({why})" if why else "") + "."
 
 # %% ../nbs/07_data.ipynb #1be67dc3
 @patch
@@ -273,35 +331,133 @@ def _repr_markdown_(self: Dataset):
     return "\n".join(["| fact | value |", "|:--|:--|", *(f"| {f} | {clean(v)} |" for f, v in self.summary().itertuples(index=False))])
 
 # %% ../nbs/07_data.ipynb #5775feaf
-def _load_reviews(path, format, columns, scale, sample, how, seed, keep_empty_text, log, guessed):
-    "Draw, parse, type and clean the reviews."
-    source = sniff(path)
+@dataclass
+class Plan:
+    "How the files of a data set are read: decided before any row is kept."
+    source: object    # `Source` of the reviews
+    format: str       # key of `FORMATS`, or 'table'
+    mapping: dict     # field to column of the reviews
+    notation: object  # `Notation` of the reviews
+    scale: object     # `RatingScale`
+    has_text: bool    # whether a review without text is removed
+    items: list       # (`Source`, mapping, `Notation`) of each file of items; of the reviews' where there is no other
+    listed: bool      # whether there is a file of items
+    guessed: list     # sentences that say what was recognised, guessed and decided
+
+    @property
+    def files(self):
+        "Paths of all files, the reviews' first."
+        sources = [self.source, *(s for s, _, _ in self.items)] if self.listed else [self.source]
+        return [part.path for source in sources for part in (source.parts or (source,))]
+
+    @property
+    def folder(self):
+        "The folder to which the paths of pictures are relative."
+        source = self.items[0][0] if self.listed else self.source
+        return (source.parts or (source,))[0].path.parent
+
+# %% ../nbs/07_data.ipynb #b9e5ff96
+def make_plan(
+    reviews,               # as for `load_dataset`, as are all of these
+    items=None,
+    format="auto",
+    columns=None,
+    item_columns=None,
+    scale=None,
+    keep_empty_text=False,
+    dates=None,
+):                         # `Plan`
+    "Decide how the files of a data set are read."
+    source, day_first = sniff(reviews), _day_first(dates)
+    guessed = list(source.recognised)
     format, mapping, guesses = choose_columns(source, "reviews", format, columns)
-    guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses]
-    rows, seen = draw_rows(source, sample, how, seed, mapping)
-    lines, records = parse_rows(rows, source, "reviews", log)
-    if not records: raise MmrecError(f"none of {seen} rows can be read ({'; '.join(log.table().rule)})" if seen else "there is a header, but no row", where=path, fix="check that this is the file of reviews")
-    frame, read_as = review_table(lines, records, mapping, source.columns, log, source.kind == "table")
-    if "time" in mapping and format == "table": guessed.append(f"times are {read_as}")
-    chosen = RatingScale.parse(scale) if scale is not None else STARS if format in FORMATS else infer_scale(frame.key, path, guessed)
-    frame = drop_repeats(clean_reviews(frame, chosen, "text" in mapping and not keep_empty_text, log), log)
-    check_left(frame, len(lines), scale, chosen, log, path)
-    return frame, records, dict(source=source, format=format, mapping=mapping, seen=seen, scale=chosen)
+    notation, evidence = typed_notation(source, format, mapping), None
+    if notation is None: evidence = survey(source, mapping, guesses)
+    of_items = _items_words(evidence, mapping)
+    guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses if what in mapping]
+    pairs = _item_files(items, format, item_columns, mapping["item"], guessed)
+    if not items: pairs = [(source, item_columns_in(source, format, mapping, item_columns, guessed, of_items))]
+    notation, parts = _notations(source, mapping, notation, evidence, pairs, bool(items), day_first, guessed)
+    scale = _scale(scale, format, evidence, source, guessed)
+    return Plan(source, format, mapping, notation, scale, "text" in mapping and not keep_empty_text, parts, bool(items), guessed)
+
+# %% ../nbs/07_data.ipynb #6b7611f5
+def _day_first(dates):
+    "True or False for what the caller knows of dates such as 03/04/2018, None for nothing."
+    known = {None: None, "auto": None, "day-first": True, "month-first": False}
+    if dates not in known: raise MmrecError(f"dates cannot be {str(dates)[:40]!r}", fix="say 'day-first', 'month-first' or 'auto'")
+    return known[dates]
+
+def _items_words(evidence, mapping):
+    "Columns guessed as the reviews' that are the items', by field; `mapping` loses them."
+    found = {what: mapping[what] for what, e in evidence.texts.items() if e.of_items} if evidence else {}
+    for what in found: del mapping[what]
+    return found
+
+def _item_files(items, format, item_columns, key, guessed):
+    "Each file of items with its mapping."
+    paths = items if isinstance(items, (list, tuple)) else [items] if items else []
+    return item_mapping(paths, format, item_columns, key, guessed) if paths else []
+
+# %% ../nbs/07_data.ipynb #d8b7dd4e
+def _notations(source, mapping, notation, evidence, pairs, listed, day_first, guessed):
+    "The `Notation` of the reviews, and (`Source`, mapping, `Notation`) of each file of items; what they say is added to `guessed`."
+    out, width, ids = [], 0, evidence.ids["item"] if evidence else None
+    for other, item_mapping in pairs:
+        known = typed_notation(other, "items", item_mapping) if evidence is None else None
+        about = survey(other, item_mapping) if known is None else None
+        lost = 0
+        if about and ids and listed:
+            width, lost = width or zeros_lost(about.ids["item"], ids), zeros_lost(ids, about.ids["item"])
+            for name, digits in ((source.path.name, width), (other.path.name, lost)):
+                if digits: guessed.append(f"identifiers of items in {name} are filled up with zeros to {digits} digits, as in the other file")
+        if about: guessed += about.said(item_mapping) if listed else about.said({k: v for k, v in item_mapping.items() if k != "item"})
+        out.append((other, item_mapping, about.notation(day_first, lost) if about else known))
+    if evidence:
+        notation = evidence.notation(day_first, width)
+        guessed += evidence.said(mapping)
+        if "time" in mapping: guessed.append(f"times are {notation.time.said}")
+    return notation, out if listed else [(s, m, Notation(notation.time, n.commas, notation.decimals, width)) for s, m, n in out]
+
+# %% ../nbs/07_data.ipynb #d3b4b63e
+def _scale(scale, format, evidence, source, guessed):
+    "The rating scale: as named, as known, or as the ratings of all rows suggest."
+    if scale is not None: return RatingScale.parse(scale)
+    return STARS if format in FORMATS else infer_scale(evidence.ratings, source.path, guessed)
 
 # %% ../nbs/07_data.ipynb #e72749b9
 def infer_scale(
-    keys,    # ratings as `rating_key` gives them
+    keys,    # Counter of ratings as `rating_key` gives them
     path,    # the file, for messages
     guessed, # list to which the guess is added
 ):           # `RatingScale`
     "The scale that the ratings suggest, with a note of it."
     try: scale = RatingScale.infer(keys)
     except MmrecError as e: raise MmrecError(e.what, where=path, fix=e.fix) from e
-    keys = {k for k in keys if isinstance(k, float)}
-    span = f" from values {min(keys):g} to {max(keys):g}" if keys else ""
+    known = [k for k in keys if k is not None]
+    numbers = {k for k in known if isinstance(k, float)}
+    fractions = [k for k in known if isinstance(k, str) and re.fullmatch(r"[\d.]+/[\d.]+", k)]
+    span = f" from values {min(numbers):g} to {max(numbers):g}" if numbers else ""
+    if len(fractions) > len(numbers): span = f" from fractions such as {fractions[0]}"
+    outside = {k: keys[k] for k, code in zip(known, scale.encode(known)) if code is pd.NA}
+    shown = ", ".join(f"{k:g}" if isinstance(k, float) else repr(k[:20]) for k in list(outside)[:3])
+    lost = f"; {sum(outside.values()):,} ratings lie outside it ({shown})" if outside else ""
     zero = "; 0 is read as the lowest mark: if it means 'not rated', say scale '1-…'" if scale.values[0] == 0 and scale.n > 2 else ""
-    guessed.append(f"rating scale {scale.spec}{span}{zero}")
+    guessed.append(f"rating scale {scale.spec}{span}{lost}{zero}")
     return scale
+
+# %% ../nbs/07_data.ipynb #28a5150c
+def _load_reviews(plan, sample, how, seed, log):
+    "Draw, parse, type and clean the reviews; (table, rows that could be read, rows seen)."
+    path = plan.source.path
+    rows, seen = draw_rows(plan.source, sample, how, seed, plan.mapping, plan.notation)
+    lines, records = parse_rows(rows, plan.source, "reviews", log)
+    if not records:
+        why = f"none of {seen} rows can be read ({'; '.join(log.table().rule)})" if seen else "there is a header, but no row"
+        raise MmrecError(why, where=path, fix="check that this is the file of reviews")
+    frame = review_table(lines, records, plan, log)
+    frame = drop_repeats(clean_reviews(frame, plan.scale, plan.has_text, log), log)
+    return frame, len(lines), seen
 
 # %% ../nbs/07_data.ipynb #fc3fabb9
 def check_left(
@@ -315,14 +471,16 @@ def check_left(
     "Refuse to go on with nothing, or when a scale that nobody named removes most ratings."
     table = log.table()
     outside = int(table.rows[table.rule.str.startswith("rating") & (table.action == "removed")].sum())
-    reasons = "; ".join(f"{r.rule}: {r.rows} ({r.examples})" for r in table[(table.table == "reviews") & (table.action == "removed")].itertuples())
-    if not len(frame): raise MmrecError(f"no review is left after cleaning: {reasons}", where=path, fix="check the rating column and the scale")
-    if given is None and outside > read/2: raise MmrecError(f"most ratings do not fit the scale {scale.spec}: {reasons}", where=path,
-                                                            fix="name the scale, e.g. scale='0-10'")
+    removed = table[(table.table == "reviews") & (table.action == "removed")]
+    reasons = "; ".join(f"{r.rule}: {r.rows} ({r.examples})" for r in removed.itertuples())
+    if not len(frame):
+        raise MmrecError(f"no review is left after cleaning: {reasons}", where=path, fix="check the rating column and the scale")
+    if given is None and outside > read/2:
+        raise MmrecError(f"most ratings do not fit the scale {scale.spec}: {reasons}", where=path, fix="name the scale, e.g. scale='0-10'")
 
 # %% ../nbs/07_data.ipynb #0265c883
 def item_mapping(
-    paths,   # files of items
+    paths,   # files of items, each a path, a folder of shards or a pattern
     format,  # format of the reviews
     columns, # columns that the caller names
     key,     # column of the item in the reviews
@@ -331,24 +489,28 @@ def item_mapping(
     "Decide for each file of items which column is which."
     out, lost = [], set(columns or {})
     for source in map(sniff, paths):
-        here = {k: v for k, v in (columns or {}).items() if len(paths) == 1 or all(has_column(c, source.columns) for c in spec_columns(v, source.columns))}
-        if format not in FORMATS and key in source.columns: here = {"item": key, **here} # same name as in the reviews, same thing
+        there = lambda spec: all(has_column(c, source.columns) for c in spec_columns(spec, source.columns))
+        here = {k: v for k, v in (columns or {}).items() if len(paths) == 1 or there(v)}
+        if format not in FORMATS and key in source.columns: here = {"item": key, **here} # same name, same thing
         _, mapping, guesses = choose_columns(source, "items", format, here)
+        guessed += source.recognised
         guessed += [f"item {what if what != 'item' else 'identifier'} is '{mapping[what]}' of {source.path.name}" for what in guesses]
         out, lost = [*out, (source, mapping)], lost - set(here)
-    if lost: raise MmrecError(f"no file of items has the columns {', '.join(columns[k] for k in sorted(lost))}", where=paths[0], fix="check the names in item_columns")
+    if lost: raise MmrecError(f"no file of items has the columns {', '.join(columns[k] for k in sorted(lost))}",
+                              where=paths[0], fix="check the names in item_columns")
     return out
 
 # %% ../nbs/07_data.ipynb #3b1e3f3d
-def _load_items(paths, format, columns, key, needed, head, log, guessed):
+def _load_items(plan, needed, head, log):
     "Items that the reviews name, from one or several files; (table, rows read)."
     table, seen = None, 0
-    for source, mapping in item_mapping(paths, format, columns, key, guessed):
-        found, rows = _item_records(source, mapping, needed, head, log)
-        frame = item_table(found, mapping, source.columns, log)
-        table, seen = frame if table is None else merge_items(table, frame), seen + rows
-    if not len(table): raise MmrecError(f"no review's item is among its {seen:,} items (the reviews' look like {', '.join(sorted(needed)[:3])})",
-                                        where=paths[0], fix="check that both files belong together, and name the column of the identifier")
+    for source, mapping, notation in plan.items:
+        rows, read = _item_rows(source, mapping, notation, needed, head, log)
+        frame = one_row_each(item_table(rows, mapping, source.columns, log, notation), log)
+        table, seen = frame if table is None else merge_items(table, frame), seen + read
+    if not len(table):
+        raise MmrecError(f"no review's item is among its {seen:,} items (the reviews' look like {', '.join(sorted(needed)[:3])})",
+                         where=plan.items[0][0].path, fix="check that both files belong together, and name the column of the identifier")
     return table, seen
 
 # %% ../nbs/07_data.ipynb #ab0d7850
@@ -369,25 +531,27 @@ def item_columns_in(
     mapping, # their columns
     columns, # columns of items that the caller names
     guessed, # list to which guesses are added
+    of_items=None, # columns that turned out to be the items', by field
 ):           # mapping of an item's fields to columns of the reviews
     "Find the columns of a reviews file that describe items."
-    given = dict(columns or {})
+    given, of_items = dict(columns or {}), of_items or {}
     check_columns(given, source, 1)
+    guessed += [f"item {what} is '{c}' of {source.path.name}: the same in all reviews of an item" for what, c in of_items.items()]
     if format == "table":
-        taken = [c for spec in [*mapping.values(), *given.values()] for c in spec_columns(spec, source.columns)]
+        taken = [c for spec in [*mapping.values(), *of_items.values(), *given.values()] for c in spec_columns(spec, source.columns)]
         guess = guess_columns({k: v for k, v in ITEM_IN_REVIEWS.items() if k not in given}, source.columns, taken)
-        guessed += [f"item {what} is '{c}' of {source.path.name}" for what, c in guess.items()]
-        given = {**guess, **given}
+        guessed += [f"item {what} is '{c}' of {source.path.name}" for what, c in guess.items() if what not in of_items or what == "text"]
+        if "text" in guess and "text" in of_items: of_items = {**of_items, "text": f"{of_items['text']}+{guess['text']}"}
+        given = {**guess, **of_items, **given}
     return {**given, "item": mapping["item"]}
 
 # %% ../nbs/07_data.ipynb #51cbeaa2
-def _items_from_reviews(records, read, columns, needed, guessed):
+def _items_from_reviews(plan, needed):
     "Items made from columns of the reviews file, or from nothing but their identifiers."
-    source, found = read["source"], {}
-    mapping = item_columns_in(source, read["format"], read["mapping"], columns, guessed)
-    for item, record in zip(map(as_id, cells_of(records, mapping["item"], source.columns)), records):
-        if item in needed: found.setdefault(item, (0, record))
-    return item_table(found, mapping, source.columns, CleaningLog())
+    (source, mapping, notation), = plan.items
+    if len(mapping) == 1: rows = [(item, 0, {}) for item in sorted(needed)]
+    else: rows, _ = _item_rows(source, mapping, notation, needed, None, CleaningLog())
+    return one_row_each(item_table(rows, mapping, source.columns, CleaningLog(), notation), CleaningLog())
 
 # %% ../nbs/07_data.ipynb #f257848b
 def join_tables(
@@ -408,38 +572,52 @@ def join_tables(
 
 # %% ../nbs/07_data.ipynb #6a195b95
 def load_dataset(
-    reviews,              # file of reviews or ratings: JSON lines, CSV, TSV, Parquet, plain or packed
-    items=None,           # file of items, a list of such files, or None to make items from the reviews
+    reviews,              # file of reviews or ratings: JSON lines, CSV, TSV, Parquet, plain or packed; or a list of
+                          # files, a folder of shards, a pattern such as 'part-*.csv'
+    items=None,           # the same of items, a list of such tables, or None to make items from the reviews
     format="auto",        # 'amazon-2023', 'amazon-2018', 'amazon-2014', 'table' or 'auto'
-    columns=None,         # which column of the reviews is which: {'user': …, 'item': …, 'rating': …, 'title': …, 'text': 'a+b', 'time': …}
+    columns=None,         # which column of the reviews is which: {'user': …, 'item': …, 'rating': …, 'title': …,
+                          # 'text': 'a+b', 'time': …}
     item_columns=None,    # the same for the items: {'item': …, 'title': …, 'text': 'plot+genres', 'image': …}
     scale=None,           # rating scale, see `RatingScale.parse`; None for stars (Amazon) or what the values suggest
     sample=25_000,        # rows to draw from the reviews; None for all
-    how="uniform",        # 'uniform', 'head' (first rows of each file, both must have the item), 'all', or another way of `draw_rows`
+    how="uniform",        # 'uniform', 'head' (first rows of each file, both must have the item), 'all', or another
+                          # way of `draw_rows`
     seed=0,               # of the draw
     images=None,          # folder with pictures named after the items, or a template 'posters/{item}.jpg'
     name=None,            # of the data set; None for the name of the reviews file
     keep_empty_text=False, # whether reviews whose text is empty stay
+    dates=None,           # of dates such as 03/04/2018: 'day-first' or 'month-first'; None for what the rows show
 ):                        # Dataset
     "Read, sample, clean and join reviews and items."
-    log, guessed, reviews = CleaningLog(), [], Path(reviews)
-    paths = [Path(p) for p in (items if isinstance(items, (list, tuple)) else [items] if items else [])]
-    table, records, read = _load_reviews(reviews, format, columns, scale, sample, how, seed, keep_empty_text, log, guessed)
-    needed, head = set(table.item), sample if how == "head" and paths else None
-    if paths: found, seen = _load_items(paths, format, item_columns, read["mapping"]["item"], needed, head, log, guessed)
-    else: found, seen = _items_from_reviews(records, read, item_columns, needed, guessed), 0
-    table, found = join_tables(table, found, head, log)
-    found = place_images(found, (paths or [reviews])[0].parent, images, log)
-    facts = dict(format=read["format"], files=[file_facts(p) for p in (reviews, *paths)], sample=dict(how=how if sample else "all", n=sample, seed=seed),
-                 read=dict(reviews=read["seen"], items=seen), kept=dict(reviews=len(table), items=len(found)), columns=read["mapping"], guessed=guessed)
-    return Dataset(name or data_name(reviews), table, found, read["scale"], log.table(), facts, is_made_up(reviews.parent))
+    plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
+    log = CleaningLog(_places(plan))
+    table, drawn, seen = _load_reviews(plan, sample, how, seed, log)
+    check_left(table, drawn, scale, plan.scale, log, plan.source.path)
+    needed, head = set(table.item), sample if how == "head" and plan.listed else None
+    if plan.listed: found, items_seen = _load_items(plan, needed, head, log)
+    else: found, items_seen = _items_from_reviews(plan, needed), 0
+    table, found = join_tables(table, found.drop(columns="line", errors="ignore"), head, log)
+    found = place_images(found, plan.folder, images, log)
+    facts = dict(format=plan.format, files=[file_facts(p) for p in plan.files],
+                 sample=dict(how=how if sample else "all", n=sample, seed=seed), read=dict(reviews=seen, items=items_seen),
+                 kept=dict(reviews=len(table), items=len(found)), columns=plan.mapping, guessed=plan.guessed)
+    name = name or data_name(plan.source.path)
+    return Dataset(name, table, found, plan.scale, log.table(), facts, is_made_up(plan.files[0].parent))
+
+# %% ../nbs/07_data.ipynb #c28731ae
+def _places(plan):
+    "Functions that name the places of lines, for tables that are read from several files."
+    places = {"reviews": plan.source.place} if plan.source.parts else {}
+    if plan.listed and plan.items[0][0].parts: places["items"] = plan.items[0][0].place
+    return places
 
 # %% ../nbs/07_data.ipynb #6fa54d7f
 def data_name(
     path, # a file
 ):        # its name without what says how it is packed
     "Name of a data set, after its file."
-    return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name)
+    return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name) or "data"
 
 # %% ../nbs/07_data.ipynb #5bf677ab
 def file_facts(

@@ -6,7 +6,7 @@
 __all__ = ['TIME_RANGE', 'FORMATS', 'LEAKS', 'GUESSES', 'ITEM_IN_REVIEWS', 'best_image_url', 'written_out', 'sentences',
            'mended_text', 'plain_text', 'as_id', 'as_number', 'as_flag', 'TimeNotation', 'as_number_or_nan',
            'TimeEvidence', 'parse_times', 'is_missing', 'cells_of', 'IdEvidence', 'zeros_lost', 'NumberEvidence',
-           'decimal_sign', 'TextEvidence', 'Notation', 'Survey', 'survey', 'parsed_rows', 'says_itself',
+           'decimal_sign', 'TextEvidence', 'Notation', 'Survey', 'survey', 'parsed_rows', 'typed_notation',
            'guess_columns', 'choose_columns', 'spec_columns', 'has_column', 'check_columns']
 
 # %% ../nbs/05_fields.ipynb #cb807e0a
@@ -595,14 +595,15 @@ def survey(
 ):              # `Survey`
     "Gather the evidence of all rows of a file, in one pass."
     found = Survey(mapping, guessed)
+    wanted = {"time", "rating", "item", *found.ids, *found.numbers, *found.texts} & set(mapping)
     for batch in batches_of(source):
         lines, records = parsed_rows(batch, source)
-        cells = {what: cells_of(records, spec, source.columns) for what, spec in mapping.items()}
+        cells = {what: cells_of(records, mapping[what], source.columns) for what in wanted}
         found.add(lambda what: cells.get(what, [None]*len(lines)), lines)
     return found
 
 def parsed_rows(
-    batch,  # `Batch` of rows
+    batch,  # `Batch` of rows, or pairs of line and row
     source, # `Source`
 ):          # (list of line numbers, list of records)
     "The rows of a batch that can be read."
@@ -613,17 +614,22 @@ def parsed_rows(
     return lines, records
 
 # %% ../nbs/05_fields.ipynb #156091c3
-def says_itself(
+def typed_notation(
     source,  # `Source`
-    format,  # of the file, see `FORMATS`
+    format,  # of the file, a key of `FORMATS`, or 'items' for items beside such reviews
     mapping, # field to column
-):           # bool
-    "Whether the records of a known format keep numbers as numbers and texts as texts, so that no survey is needed."
-    if format not in FORMATS or source.kind not in ("json lines", "python lines"): return False
-    _, records = parsed_rows(next(iter(batches_of(source)), ()), source)
+):           # `Notation`, or None where a survey is needed
+    "The notation of a known format whose first records keep numbers as numbers and texts as texts."
+    if format not in (*FORMATS, "items") or source.kind not in ("json lines", "python lines"): return None
+    batch = next(iter(batches_of(source)), None)
+    lines, records = parsed_rows(itertools.islice(batch or (), 1000), source)
+    cells = {what: cells_of(records, mapping.get(what), source.columns) for what in ("time", "rating", "user", "item")}
     known = dict(time=(int, float), rating=(int, float), user=(str,), item=(str,))
-    return all(type(x) in (*types, type(None)) for what, types in known.items()
-               for x in cells_of(records[:1000], mapping.get(what), source.columns))
+    typed = all(type(x) in (*types, type(None)) for what, types in known.items() for x in cells[what])
+    if not typed: return None
+    evidence = TimeEvidence()
+    evidence.add(cells["time"], lines)
+    return Notation(evidence.decide())
 
 # %% ../nbs/05_fields.ipynb #e8dab255
 _OLD = (dict(user="reviewerID", item="asin", rating="overall", title="summary", text="reviewText", time="unixReviewTime",

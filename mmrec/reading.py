@@ -238,6 +238,12 @@ def place(self:Source,
         line -= n
     return self.parts[-1].place(line) if self.parts else f"{self.path.name}:{line}"
 
+@patch(as_prop=True)
+def ends(self:Source):
+    "Name of each of several files, and the number of its last line."
+    counts = itertools.accumulate(_count_lines(part) for part in self.parts)
+    return [[part.path.name, n] for part, n in zip(self.parts, counts)]
+
 def _count_lines(source):
     "Number of lines of one file; of rows, where there are no lines."
     stat = source.path.stat()
