@@ -318,7 +318,7 @@ def accounted(self: Dataset):
     rules = self.log[(self.log.table == "reviews") & (self.log.action == "removed")]
     why = "; ".join(f"{r.rule}: {r.rows:,} ({r.examples})" for r in rules.itertuples())
     drawn = f", {kept + n:,} of them drawn" if kept + n < read else ""
-    return f"{read:,} rows came in{drawn}, {kept:,} stayed, {n:,} were removed" + (f" ({why})" if why else "") + "."
+    return f"{read:,} rows came in{drawn}, {kept:,} stayed, {n:,} removed" + (f" ({why})" if why else "") + "."
 
 # %% ../nbs/07_data.ipynb #1be67dc3
 @patch
@@ -372,7 +372,7 @@ def make_plan(
     guessed = list(source.recognised)
     format, mapping, guesses = choose_columns(source, "reviews", format, columns)
     notation, evidence = typed_notation(source, format, mapping), None
-    if notation is None: evidence = survey(source, mapping, guesses)
+    if notation is None: evidence = _surveyed(source, mapping, guesses)
     of_items = _items_words(evidence, mapping)
     guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses if what in mapping]
     pairs = _item_files(items, format, item_columns, mapping["item"], guessed)
@@ -398,6 +398,13 @@ def _item_files(items, format, item_columns, key, guessed):
     "Each file of items with its mapping."
     paths = items if isinstance(items, (list, tuple)) else [items] if items else []
     return item_mapping(paths, format, item_columns, key, guessed) if paths else []
+
+def _surveyed(source, mapping, guesses):
+    "The survey of the reviews, which must have a row."
+    found = survey(source, mapping, guesses)
+    if found.rows: return found
+    why = f"none of {found.seen} rows can be read" if found.seen else "there is a header, but no row"
+    raise MmrecError(why, where=source.path, fix="check that this is the file of reviews")
 
 # %% ../nbs/07_data.ipynb #d8b7dd4e
 def _notations(source, mapping, notation, evidence, pairs, listed, day_first, guessed):
@@ -441,7 +448,7 @@ def infer_scale(
     if len(fractions) > len(numbers): span = f" from fractions such as {fractions[0]}"
     outside = {k: keys[k] for k, code in zip(known, scale.encode(known)) if code is pd.NA}
     shown = ", ".join(f"{k:g}" if isinstance(k, float) else repr(k[:20]) for k in list(outside)[:3])
-    lost = f"; {sum(outside.values()):,} ratings lie outside it ({shown})" if outside else ""
+    lost = f"; outside it: {sum(outside.values()):,} ({shown})" if outside else ""
     zero = "; 0 is read as the lowest mark: if it means 'not rated', say scale '1-…'" if scale.values[0] == 0 and scale.n > 2 else ""
     guessed.append(f"rating scale {scale.spec}{span}{lost}{zero}")
     return scale

@@ -10,7 +10,7 @@ __all__ = ['TIME_RANGE', 'FORMATS', 'LEAKS', 'GUESSES', 'ITEM_IN_REVIEWS', 'best
            'guess_columns', 'choose_columns', 'spec_columns', 'has_column', 'check_columns']
 
 # %% ../nbs/05_fields.ipynb #cb807e0a
-import ast, contextlib, datetime, decimal, functools, html, io, itertools, json, math, re, tokenize
+import ast, contextlib, datetime, decimal, functools, html, io, itertools, json, math, re, tokenize, warnings
 from collections import Counter
 from dataclasses import dataclass
 import numpy as np
@@ -220,9 +220,9 @@ def _number_times(number, units):
 
 # %% ../nbs/05_fields.ipynb #e0457d66
 _CLOCK = (r"(?:(?:[T ,]|\s-\s)\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([ap]\.?m\.?)?"
-          r"\s*(?:Z|UTC|GMT)?\s*([+-]\d{2}:?\d{2})?)?\s*(?:\(.{0,40}\))?$")
-_YEAR_FIRST = re.compile(r"^(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?" + _CLOCK, re.I)
-_YEAR_LAST = re.compile(r"^(\d{1,2})[-/., ]+(\d{1,2})[-/., ]+(\d{4}|\d{2})" + _CLOCK, re.I)
+          r"\s*(?:Z|UTC|GMT)?\s*([+-]\d{2}(?::?\d{2})?)?)?\s*(?:\(.{0,40}\))?\D{0,20}$") # with words around it
+_YEAR_FIRST = re.compile(r"^\D{0,60}?(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?" + _CLOCK, re.I)
+_YEAR_LAST = re.compile(r"^\D{0,60}?(\d{1,2})[-/., ]+(\d{1,2})[-/., ]+(\d{4}|\d{2})" + _CLOCK, re.I)
 _ORDERS = dict(dmy=(0, 1, 2), mdy=(1, 0, 2), ymd=(2, 1, 0)) # places of day, month and year
 
 def _dates(parts):
@@ -233,7 +233,7 @@ def _dates(parts):
     half = parts[7].str[0].str.lower()
     hour = hour.fillna(0) % 12*half.notna() + hour.fillna(0)*half.isna() + 12*(half == "p")
     fraction = ("0." + parts[6].fillna("0")).astype(float)
-    zone = parts[8].str.replace(":", "").fillna("+0000")
+    zone = parts[8].str.replace(":", "").fillna("+").str.ljust(5, "0")
     ahead = (zone.str[1:3].astype(float)*60 + zone.str[3:5].astype(float))*zone.str[0].map({"+": 1, "-": -1})
     date = pd.to_datetime(dict(year=year, month=month, day=day.fillna(1)), errors="coerce", utc=True)
     seconds = hour*3600 + minute.fillna(0)*60 + second.fillna(0) + fraction - ahead*60
@@ -263,6 +263,20 @@ def _date_parser(languages, order):
                     TO_TIMEZONE="UTC", RELATIVE_BASE=datetime.datetime(2000, 1, 1), DATE_ORDER=order.upper())
     return DateDataParser(languages=list(languages) or None, settings=settings, try_previous_locales=False)
 
+
+def _english(phrase, order):
+    "A date in English, or None; a part that is missing shows as soon as its default is changed."
+    from dateutil import parser
+    phrase = re.sub(r"(\d{1,2})\.(\d{2})\.(\d{2})(?:\.\d+)?( ?[AP]M)", r"\1:\2:\3\4", phrase, flags=re.I) # as databases write it
+    read = lambda year, month: parser.parse(phrase, default=datetime.datetime(year, month, 1), dayfirst=order == "dmy")
+    with warnings.catch_warnings(), contextlib.suppress(*_NO_DATE):
+        warnings.simplefilter("ignore") # of unknown names of time zones
+        first, second = read(2000, 1), read(2001, 2)
+        return first if first == second else None
+
+_NO_DATE = ValueError, OverflowError, TypeError, AttributeError, IndexError, RecursionError, decimal.InvalidOperation
+
+# %% ../nbs/05_fields.ipynb #539e3d89
 def _phrases(text):
     "The parts of a text that may be a date: all of it, and what stands around its last numbers."
     if found := re.search(r"\d{4}年\d{1,2}月(?:\d{1,2}日)?", text): yield found[0]; return
@@ -276,12 +290,18 @@ def _phrases(text):
 def _worded(text, languages, order):
     "(time, language) of a date in words, or (None, None)."
     for phrase in _phrases(text) if len(text) < 120 else ():
-        if not re.search(r"\d{4}|\d\D+\d|[^\W\d]\D*\d{2}", phrase): continue # no month and year
-        with contextlib.suppress(ValueError, OverflowError, TypeError, AttributeError, IndexError, RecursionError):
+        if re.search(r"\d{4}-?W\d", phrase) or not re.search(r"\d{4}|\d\D+\d|[^\W\d]\D*\d{2}", phrase): continue # no month and year
+        if not languages or "en" in languages:
+            if found := _english(phrase, order): return _utc(found), "en"
+        with contextlib.suppress(*_NO_DATE):
             found = _date_parser(languages, order or "mdy").get_date_data(phrase)
-            if found.date_obj is not None and found.period in ("day", "month"):
-                return pd.Timestamp(found.date_obj.replace(tzinfo=datetime.timezone.utc)), found.locale
+            if found.date_obj is not None and found.period in ("day", "month"): return _utc(found.date_obj), found.locale
     return None, None
+
+def _utc(moment):
+    "A moment as a timestamp in UTC; without a zone it is UTC."
+    moment = pd.Timestamp(moment)
+    return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
 
 # %% ../nbs/05_fields.ipynb #32138c50
 def _cell_kinds(raw):
@@ -545,7 +565,7 @@ class Survey:
         mapping, # field to column
         guessed, # fields whose columns were guessed, and may turn out to be the items'
     ):
-        self.rows, self.ratings, self.time = 0, Counter(), TimeEvidence()
+        self.seen, self.rows, self.ratings, self.time = 0, 0, Counter(), TimeEvidence() # seen: with those that cannot be read
         self.ids = {what: IdEvidence() for what in ("user", "item") if what in mapping}
         self.numbers = {what: NumberEvidence() for what in ("helpful", "price") if what in mapping}
         self.texts = {what: TextEvidence() for what in ("title", "text") if what in mapping and what in guessed and "rating" in mapping}
@@ -598,6 +618,7 @@ def survey(
     wanted = {"time", "rating", "item", *found.ids, *found.numbers, *found.texts} & set(mapping)
     for batch in batches_of(source):
         lines, records = parsed_rows(batch, source)
+        found.seen += len(batch)
         cells = {what: cells_of(records, mapping[what], source.columns) for what in wanted}
         found.add(lambda what: cells.get(what, [None]*len(lines)), lines)
     return found
