@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'PALETTE', 'ORDERED', 'printable', 'MmrecError', 'os_errors',
-           'foreign', 'sweep', 'refuse_foreign', 'publish', 'atomic_path', 'claimed', 'atomic_folder', 'write_json',
-           'read_json', 'content_key', 'file_sha256', 'no_gc', 'seed_everything', 'progress', 'StageMeter',
-           'figure_style', 'answer_code', 'check_answer']
+           'foreign', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder', 'publish_into',
+           'atomic_path', 'claimed', 'complain', 'atomic_folder', 'workplace', 'write_json', 'read_json', 'content_key',
+           'file_sha256', 'no_gc', 'seed_everything', 'progress', 'StageMeter', 'figure_style', 'answer_code',
+           'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
 import contextlib, errno, fcntl, gc, hashlib, itertools, json, math, numbers, os, platform
@@ -207,6 +208,34 @@ def publish(
         except FileExistsError as e:
             raise MmrecError("something of this name is there already", where=path, fix="move it away or choose another name: it is not replaced") from e
 
+# %% ../nbs/00_core.ipynb #ee0e2c4d
+def publish_free(
+    source, # file or folder that is finished
+    path,   # the name that is wished for
+):          # the path that it got: `path`, or with -2, -3, … what was free
+    "Give what is finished the first free name."
+    path = Path(path)
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with os_errors(path), contextlib.suppress(FileExistsError): _rename_new(source, free); return free
+
+def is_empty_folder(
+    path, # any path
+):        # bool
+    "Is this a folder with nothing in it?"
+    with contextlib.suppress(OSError), os.scandir(path) as entries: return next(entries, None) is None
+    return False
+
+# %% ../nbs/00_core.ipynb #e3fe8dc2
+def publish_into(
+    source,    # folder that is finished
+    path,      # its own name, which may be that of an empty folder
+    last=None, # name of the entry that moves in last: the sign that all are there
+):
+    "Give a finished folder its name, or move what it holds into an empty folder of that name."
+    if not is_empty_folder(path): return publish(source, path)
+    for entry in sorted(Path(source).iterdir(), key=lambda p: (p.name == last, p.name)): publish(entry, Path(path)/entry.name)
+
 # %% ../nbs/00_core.ipynb #ed881d50
 @contextlib.contextmanager
 def atomic_path(
@@ -264,13 +293,17 @@ def claimed(
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
             while (got := _claim(path, stack))[0] is None:
-                (say or _complain)(f"another process is making {path}: waiting for it")
+                (say or complain)(f"another process is making {path}: waiting for it")
                 try: _lock(got[1], wait=True)
                 finally: os.close(got[1])
         yield got[0]/path.name
 
 # %% ../nbs/00_core.ipynb #618e3df1
-def _complain(line): print(printable(line), file=sys.stderr)
+def complain(
+    line, # what to say
+):
+    "Say a line on standard error, if there is any."
+    with contextlib.suppress(OSError, ValueError): print(printable(line), file=sys.stderr)
 
 # %% ../nbs/00_core.ipynb #c6e0a5c5
 @contextlib.contextmanager
@@ -284,6 +317,21 @@ def atomic_folder(
         making.mkdir()
         yield making
         publish(making, path)
+
+# %% ../nbs/00_core.ipynb #e61afef8
+@contextlib.contextmanager
+def workplace(
+    parent, # where what is made will stand; made when missing
+    name,   # of the folder in the making
+):
+    "Yield a new folder in a place of our own in `parent`; what is not published from it goes at the end."
+    parent = Path(os.path.abspath(parent))
+    with contextlib.ExitStack() as stack:
+        with os_errors(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            sweep(parent)
+            (making := stack.enter_context(_making(parent, None))/name).mkdir()
+        yield making
 
 # %% ../nbs/00_core.ipynb #29fda3ff
 def _plain(x):

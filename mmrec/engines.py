@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from sklearn.base import clone
-from .core import MmrecError, atomic_folder, content_key, progress, read_json, write_json
+from .core import MmrecError, claimed, content_key, progress, publish, read_json, write_json
 from .features import Encoder
 
 # %% ../nbs/12_engines.ipynb #771d076b
@@ -250,6 +250,13 @@ def _int8_folder(key):
     "Where the integer form of a network is kept; its makers' versions are in its name."
     return cache_folder()/"int8"/content_key(key, *(importlib.metadata.version(name) for name in ("openvino", "nncf")))
 
+# %% ../nbs/12_engines.ipynb #daf8a95e
+def _record(folder):
+    "What was measured when an integer network was made."
+    record = read_json(path := folder/"engine.json", dict)
+    if isinstance(record.get("cosine"), (int, float)) and isinstance(record.get("why", ""), str): return record
+    raise MmrecError("not a record that mmrec wrote", where=path, fix=f"remove {folder}: the network is made anew")
+
 # %% ../nbs/12_engines.ipynb #dd6343ab
 def engine_kind(
     precision, # one of `PRECISIONS`
@@ -261,8 +268,8 @@ def engine_kind(
     if precision == "int8" and not has_openvino(): raise MmrecError("8 bits need OpenVINO and NNCF", fix="pip install mmrec[fast], or take precision='exact'")
     if precision in ("exact", "int8"): return precision
     if precision == "fast" and device.type == "cpu" and has_openvino():
-        if not (record := _int8_folder(key)/"engine.json").exists(): return None
-        if read_json(record)["cosine"] >= LOWEST_COSINE: return "int8"
+        if not (folder := _int8_folder(key)).joinpath("engine.json").exists(): return None
+        if _record(folder)["cosine"] >= LOWEST_COSINE: return "int8"
     return "bfloat16" if has_bfloat16(device) else "exact"
 
 # %% ../nbs/12_engines.ipynb #29e5f26e
@@ -282,11 +289,14 @@ def _measure_int8(net, batches, path, transformer):
 
 # %% ../nbs/12_engines.ipynb #62c69502
 def _prepare_int8(net, calibrate, key, transformer, desc):
-    "Make the integer network of `net` unless it is there: its folder."
+    "Make the integer network of `net` unless it is there, or another process has made it meanwhile: its folder."
     folder = _int8_folder(key)
     if (folder/"engine.json").exists(): return folder
-    with progress(total=1, desc=f"{desc}: 8 bits, once for this machine", unit="network"), atomic_folder(folder) as making:
+    with progress(total=1, desc=f"{desc}: 8 bits, once for this machine", unit="network"), claimed(folder) as making:
+        if (folder/"engine.json").exists(): return folder
+        making.mkdir()
         write_json(making/"engine.json", _measure_int8(net, calibrate(), making/"net.xml", transformer))
+        publish(making, folder)
     return folder
 
 # %% ../nbs/12_engines.ipynb #ab225799
@@ -313,7 +323,7 @@ def make_engine(
     if kind in (None, "int8"):
         folder = _prepare_int8(net, calibrate, key, transformer, desc)
         kind = "int8" if precision == "int8" else engine_kind(precision, device, key)
-        record = read_json(folder/"engine.json")
+        record = _record(folder)
         if kind == "int8" and "why" in record: raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})", fix="take precision='fast', which falls back, or 'exact'")
         if kind == "int8": return CompiledEngine(folder/"net.xml", kind, _streams(transformer), record["cosine"])
     compiled = _compiled(net, kind, calibrate(), transformer) if device.type == "cpu" and has_openvino() else None

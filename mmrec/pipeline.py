@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, asdict
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import MmrecError, StageMeter, atomic_folder, atomic_path, content_key, os_errors, seed_everything, write_json
+from .core import MmrecError, StageMeter, atomic_path, complain, content_key, publish_free, seed_everything, workplace, write_json
 from .shop import HOST, ShopServer, make_shop
 from .reading import sniff
 from .sampling import read_keys
@@ -248,6 +248,15 @@ def versions():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError): found[name] = importlib.metadata.version(name)
     return found
 
+# %% ../nbs/22_pipeline.ipynb #22a24d8c
+def _kept_network(path, model, X, y):
+    "The network that an earlier run kept; None when the file is damaged or holds another."
+    try: kept = load_classifier(path)
+    except MmrecError as e: return complain(f"{e}; the network is trained again")
+    same = {k: v for k, v in kept.get_params().items() if k != "verbose"} == {k: v for k, v in model.get_params().items() if k != "verbose"}
+    if same and kept.n_features_in_ == X.shape[1] and np.array_equal(kept.classes_, np.unique(y)): return kept
+    complain(f"{path}: holds another network; it is trained again")
+
 # %% ../nbs/22_pipeline.ipynb #ba02cef6
 def fit_network(
     X,        # float32 array [n, d]
@@ -260,10 +269,9 @@ def fit_network(
 ):            # (a fitted `RatingClassifier`, whether it was loaded from an earlier run)
     "Train the network, or load the same network from an earlier run."
     model = RatingClassifier(epochs=config.epochs, patience=protocol.patience, plateau=protocol.plateau, seed=config.seed, verbose=True)
-    key = content_key(np.ascontiguousarray(X).tobytes(), y.tobytes(), split.train.tobytes(), split.valid.tobytes(), model.get_params(), versions())
+    key = content_key(np.ascontiguousarray(X).tobytes(), y.tobytes(), split.train.tobytes(), split.valid.tobytes(), model.get_params(), versions(), "layers have seeds")
     path = Path(config.data)/"networks"/f"{key}.keras"
-    if path.exists() and not config.fresh:
-        with contextlib.suppress(MmrecError): return load_classifier(path), True
+    if path.exists() and not config.fresh and (kept := _kept_network(path, model, X, y[split.train])): return kept, True
     model.set_params(verbose=name or True).fit(X[split.train], y[split.train], validation_data=(X[split.valid], y[split.valid]), stop=stop)
     model.save(path)
     return model, False
@@ -400,7 +408,7 @@ def save_galleries(
     "Save the surest hits and misses as HTML fragments."
     shown = rows.assign(actual=[scale.names[k] for k in y], predicted=[scale.names[k] for k in proba.argmax(axis=1)], sure=proba.max(axis=1), text=rows["document"])
     for name, at in zip(("best", "worst"), ev.extremes(y, proba, scale.values)):
-        with atomic_path(folder/f"{prefix}-{name}.html") as tmp: tmp.write_text(ev.gallery(shown.iloc[at]), encoding="utf8")
+        with atomic_path(folder/f"{prefix}-{name}.html") as tmp: tmp.write_text(ev.gallery(shown.iloc[at]), encoding="utf8", errors="backslashreplace")
 
 # %% ../nbs/22_pipeline.ipynb #da078dbb
 @dataclass
@@ -582,15 +590,10 @@ def prediction_table(
                       .assign(**{f"p_{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])}) for name, p in proba.items()], ignore_index=True)
 
 # %% ../nbs/22_pipeline.ipynb #53cea113
-def _run_folder(config, name):
-    "The path of a new run folder, by time and name."
+def _run_name(name):
+    "The name of a new run folder, by time and name of the data."
     safe = "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:40] or "run"
-    out = Path(config.out)
-    with os_errors(out): out.mkdir(parents=True, exist_ok=True)
-    stem = final = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
-    number = 2
-    while (out/final).exists(): final, number = f"{stem}-{number}", number + 1
-    return out/final
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
 
 # %% ../nbs/22_pipeline.ipynb #36ed7c7c
 def built_in_shop(
@@ -609,8 +612,8 @@ def run(
     config, meter = config or RunConfig(), StageMeter(say)
     seed_everything(config.seed)
     for name in config.protocols: protocol_of(name, config)
-    final = _run_folder(config, config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop"))
-    with atomic_folder(final) as folder:
+    name = _run_name(config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop"))
+    with workplace(config.out, name) as folder:
         (folder/"figures").mkdir()
         bench = Bench(config, folder, meter)
         if not config.reviews:
@@ -620,7 +623,7 @@ def run(
         write_run(bench, prepared, {ready.name: score(bench, ready) for ready in prepared})
         write_explorer(folder)
         write_report(folder)
-    return final
+        return publish_free(folder, Path(config.out)/name)
 
 # %% ../nbs/22_pipeline.ipynb #dca27338
 def keep_explorable(
