@@ -7,12 +7,12 @@ __all__ = ['GROUP', 'REVIEW_COLUMNS', 'ITEM_COLUMNS', 'KEY_COLUMNS', 'EVENT_COLU
            'is_converted', 'converted_keys', 'load_converted', 'same_dataset']
 
 # %% ../nbs/08_parquet.ipynb #b59bde80
-import contextlib, functools, itertools
+import contextlib, functools, itertools, os
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, atomic_folder, content_key, os_errors, progress, read_json, write_json
+from .core import MmrecError, claimed, content_key, os_errors, progress, publish, read_json, unchanged, write_json
 from .ratings import RatingScale
 from .reading import _files, batches_of
 from .fields import cells_of
@@ -214,6 +214,15 @@ def _one_each(frame, events):
     about = pd.concat(parts).drop_duplicates("item")[["item", "item_row", "line", "row"]]
     return merged[["item", "title", "text", "store", "price", "image"]].merge(about, on="item").set_index("item_row")
 
+# %% ../nbs/08_parquet.ipynb #115fd5a1
+def _is_done(folder, key):
+    "Does a folder hold these very data? An error says so when it is there and holds anything else."
+    if is_converted(folder):
+        if read_json(folder/"dataset.json", dict).get("key") == key: return True
+        raise MmrecError("holds other data, or the same with other choices", where=folder, fix="remove it, or name another folder")
+    if os.path.lexists(folder): raise MmrecError("is there already and holds no converted data", where=folder, fix="name another folder")
+    return False
+
 # %% ../nbs/08_parquet.ipynb #ede8f50d
 def convert(
     folder,              # where the tables go
@@ -232,13 +241,14 @@ def convert(
     folder = Path(folder)
     choices = format, columns, item_columns, str(scale), seed, keep_empty_text, dates
     key = content_key(_stamps(reviews), [_stamps(x) for x in _each(items)], *choices)
-    if is_converted(folder):
-        if read_json(folder/"dataset.json")["key"] == key: return folder
-        raise MmrecError("holds other data, or the same with other choices", where=folder, fix="remove it, or name another folder")
-    if folder.exists(): raise MmrecError("is there already and holds no converted data", where=folder, fix="name another folder")
-    with atomic_folder(folder) as making:
-        plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
-        _convert(making, plan, seed, name, key)
+    if _is_done(folder, key): return folder
+    with claimed(folder) as making:
+        if _is_done(folder, key): return folder # by the process that was waited for
+        making.mkdir()
+        with unchanged(p for files in (reviews, *_each(items)) for p in _files(files)):
+            plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
+            _convert(making, plan, seed, name, key)
+        publish(making, folder)
     return folder
 
 def _each(items): return items if isinstance(items, (list, tuple)) else [items] if items else []
