@@ -14,7 +14,7 @@ __all__ = ['UNSEEN', 'WORKS', 'PAPER_STYLE', 'TEMPLATE', 'SAYINGS', 'SOURCES', '
            'read_config', 'run_or_open', 'study_notebook', 'new_study']
 
 # %% ../nbs/24_writeup.ipynb #6e6d6cda
-import base64, contextlib, difflib, html, json, re, tempfile, zipfile
+import base64, contextlib, difflib, html, json, os, re, tempfile, zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from html.parser import HTMLParser
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from . import evaluation as ev
-from .core import MmrecError, _plain, atomic_folder, atomic_path, content_key, file_sha256, os_errors, read_json
+from .core import MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, is_empty_folder, os_errors, publish_into, read_json
 from .evidence import said
 from .pipeline import RunConfig, run, versions
 from .report import COLUMNS, STYLE, result_table, with_interval
@@ -1213,10 +1213,15 @@ def new_study(
 ):               # its path
     "Start a study: notebook, configuration, questions."
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())): raise MmrecError("is there already", where=folder, fix="name a new folder: nothing is overwritten")
+    def is_free():
+        if os.path.lexists(folder) and not is_empty_folder(folder): raise MmrecError("is there already", where=folder, fix="name a new folder: nothing is overwritten")
+    is_free()
     title = clean(folder.resolve().name.replace("-", " ").replace("_", " ")).strip().capitalize() or "Study"
-    with atomic_folder(folder) as making:
+    with claimed(folder) as making:
+        is_free() # still, if another process was waited for
+        making.mkdir()
         (making/"study.ipynb").write_text(json.dumps(study_notebook(title), indent=1, ensure_ascii=False) + "\n", encoding="utf8")
         (making/"study.toml").write_text(config_file(config), encoding="utf8")
         (making/"README.md").write_text(STUDY_README.format(title=title, questions="\n".join(f"{n}. {q}" for n, q in enumerate(QUESTIONS, 1))), encoding="utf8")
+        publish_into(making, folder)
     return folder
