@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from .core import MmrecError, StageMeter, atomic_path, complain, content_key, publish_free, seed_everything, workplace, write_json
-from .shop import HOST, ShopServer, make_shop
+from .shop import HOST, ShopServer, make_shop, shop_name
 from .reading import sniff
 from .sampling import read_keys
 from .data import load_dataset
@@ -600,8 +600,8 @@ def built_in_shop(
     config, # a `RunConfig`
 ):          # the `Shop` that it asks for
     "Make the built-in shop, or open it where an earlier run has made it."
-    key = f"shop-{config.shop_items}-{config.shop_reviews}-{config.seed}-{config.shop_pictures}"
-    return make_shop(Path(config.data)/key, config.shop_items, config.shop_reviews, config.seed, config.shop_pictures)
+    choices = config.shop_items, config.shop_reviews, config.seed, config.shop_pictures
+    return make_shop(Path(config.data)/shop_name(*choices), *choices)
 
 # %% ../nbs/22_pipeline.ipynb #d3ada79f
 def run(

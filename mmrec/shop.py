@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['CAUSES', 'CUTS', 'PICTURE', 'TEXT', 'HIDDEN', 'TONES', 'TONE_GIVEN_STARS', 'STYLES', 'SHAPES', 'GARMENTS', 'COLOURS',
            'PHRASES', 'HOST', 'PLACEHOLDERS', 'FAULTS', 'Network', 'best_scores', 'fashion_world', 'draw_item', 'say',
-           'write_review', 'read_review', 'Shop', 'open_shop', 'make_shop', 'ShopServer', 'mentions', 'reachable']
+           'write_review', 'read_review', 'Shop', 'open_shop', 'make_shop', 'shop_name', 'ShopServer', 'mentions',
+           'reachable']
 
 # %% ../nbs/01_shop.ipynb #bcb3d1b4
-import calendar, functools, html, http.server, itertools, json, os, random, re, shutil, threading, time, urllib.parse
+import calendar, functools, html, http.server, itertools, json, os, random, re, threading, time, urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import MmrecError, atomic_path, os_errors, progress, read_json, write_json
+from .core import MmrecError, atomic_path, claimed, is_empty_folder, os_errors, progress, publish_into, read_json, write_json
 
 # %% ../nbs/01_shop.ipynb #c7465ecf
 class Network:
@@ -906,7 +907,7 @@ def _draw_placeholder(size=256):
 
 # %% ../nbs/01_shop.ipynb #9eced7b1
 def _draw_pictures(folder, world, items, faults, seed):
-    "Draw each item's picture that is not there yet."
+    "Draw each item's picture, once where several items share it."
     folder.mkdir(parents=True, exist_ok=True)
     for image in PLACEHOLDERS: _save_picture(_draw_placeholder(), folder/f"{image}.jpg")
     def wanted(image): return image and image not in PLACEHOLDERS and faults.get(image) != "404" and not (folder/f"{image}.jpg").exists()
@@ -968,21 +969,19 @@ def open_shop(
     "Open a shop that is complete; `shop.json`, which is written last, tells."
     folder = Path(folder)
     if not (folder/"shop.json").exists(): raise MmrecError("no complete shop in this folder", where=folder, fix="run make_shop on it")
-    facts = read_json(folder/"shop.json")
+    facts = read_json(folder/"shop.json", dict)
+    if not all(isinstance(facts.get(k), dict) for k in ("settings", "counts", "faults")): raise MmrecError("this shop.json was not made here", where=folder, fix="choose another folder")
     return Shop(folder, facts["settings"], facts["counts"], facts["faults"])
 
 # %% ../nbs/01_shop.ipynb #82b3c25a
-def _claim(folder, settings):
-    "True when `folder` holds this very shop, complete; False when it may be filled; an error when it holds anything else."
-    for name in ("shop.json", "making.json"):
-        if not (folder/name).exists(): continue
-        there = read_json(folder/name)["settings"]
-        if there == settings: return name == "shop.json"
-        if there | dict(recipe=_RECIPE) != settings: raise MmrecError(f"another shop lies here ({there})", where=folder, fix="choose another folder or delete this one")
-        (folder/name).unlink(); shutil.rmtree(folder/"images", ignore_errors=True)
-    for path in (folder/"Amazon_Fashion.jsonl", folder/"meta_Amazon_Fashion.jsonl"):
-        if path.exists() and not (folder/"truth.parquet").exists(): raise MmrecError("this file was not made here", where=path, fix="choose another folder for the shop")
-    write_json(folder/"making.json", dict(settings=settings))
+def _is_there(folder, settings):
+    "True when `folder` holds this very shop, False when the name is free or the folder empty; an error when it holds anything else."
+    if (folder/"shop.json").exists():
+        there = open_shop(folder).settings
+        if there == settings: return True
+        other = there | dict(recipe=_RECIPE) != settings
+        raise MmrecError(f"another shop lies here ({there})" if other else "this shop was made by another version of mmrec", where=folder, fix="choose another folder or delete this one")
+    if os.path.lexists(folder) and not is_empty_folder(folder): raise MmrecError("what is there was not made here", where=folder, fix="choose another folder for the shop")
     return False
 
 # %% ../nbs/01_shop.ipynb #d0ae324b
@@ -1014,19 +1013,10 @@ def _write_items(path, items, reviews, seed):
     _write_lines(path, (_item_record(i, items, stars[i], seed) for i in range(n)), set(lost), "write items", n)
     return dict(item_lines=n, malformed_items=len(lost), relistings=int((items["source"] != np.arange(n)).sum()), pictures_missing=int((~items["has_picture"]).sum()))
 
-# %% ../nbs/01_shop.ipynb #4fbc3f58
-def make_shop(
-    folder,                 # to fill; made when missing
-    n_items=2000,           # lines of metadata
-    n_reviews=25000,        # lines of reviews
-    seed=0,                 # the same seed gives the same bytes
-    pictures="informative", # or `useless`, `reversed`: see `fashion_world`
-):                          # `Shop`
-    "Make a shop, finish one that was interrupted, or reuse one that is complete."
-    folder, world = Path(folder), fashion_world(pictures)
-    if min(n_items, n_reviews) < 1: raise MmrecError(f"a shop of {n_items} items and {n_reviews} reviews", fix="ask for at least one of each")
-    settings = dict(n_items=int(n_items), n_reviews=int(n_reviews), seed=int(seed), pictures=pictures, recipe=_RECIPE)
-    if _claim(folder, settings): return open_shop(folder)
+# %% ../nbs/01_shop.ipynb #50497779
+def _fill(folder, world, settings):
+    "Write all files of a shop."
+    n_items, n_reviews, seed = (settings[name] for name in ("n_items", "n_reviews", "seed"))
     items, repeats = _make_items(world, n_items, seed), round(.0106*n_reviews)
     faults, reviews = _make_faults(items, seed), _make_reviews(world, items, n_reviews - repeats, seed)
     names = _codes(reviews["user"].max() + 1, 26, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", random.Random(f"{seed} users"), "AE")
@@ -1036,8 +1026,33 @@ def make_shop(
     counts |= _write_items(folder/"meta_Amazon_Fashion.jsonl", items, reviews, seed)
     with atomic_path(folder/"truth.parquet") as tmp: _truth(world, items, reviews)[kept].to_parquet(tmp, index=False)
     write_json(folder/"shop.json", dict(made_up=True, host=HOST, settings=settings, counts=counts, faults=faults, placeholders=PLACEHOLDERS))
-    with os_errors(folder): (folder/"making.json").unlink()
+
+# %% ../nbs/01_shop.ipynb #4fbc3f58
+def make_shop(
+    folder,                 # to fill; made when missing
+    n_items=2000,           # lines of metadata
+    n_reviews=25000,        # lines of reviews
+    seed=0,                 # the same seed gives the same bytes
+    pictures="informative", # or `useless`, `reversed`: see `fashion_world`
+):                          # `Shop`
+    "Make a shop, or reuse one that is complete."
+    folder, world = Path(folder), fashion_world(pictures)
+    if min(n_items, n_reviews) < 1: raise MmrecError(f"a shop of {n_items} items and {n_reviews} reviews", fix="ask for at least one of each")
+    settings = dict(n_items=int(n_items), n_reviews=int(n_reviews), seed=int(seed), pictures=pictures, recipe=_RECIPE)
+    if _is_there(folder, settings): return open_shop(folder)
+    with claimed(folder) as making:
+        if _is_there(folder, settings): return open_shop(folder) # made by the process that was waited for
+        making.mkdir()
+        _fill(making, world, settings)
+        publish_into(making, folder, last="shop.json")
     return open_shop(folder)
+
+# %% ../nbs/01_shop.ipynb #c2cf7c24
+def shop_name(
+    n_items, n_reviews, seed, pictures, # as for `make_shop`
+):                                      # such as 'shop-2000-25000-0-informative-2'
+    "A name for a shop that says how it is made; the last number is that of the recipe."
+    return f"shop-{n_items}-{n_reviews}-{seed}-{pictures}-{_RECIPE}"
 
 # %% ../nbs/01_shop.ipynb #f7452bbe
 class _Handler(http.server.BaseHTTPRequestHandler):
