@@ -6,8 +6,8 @@
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'PALETTE', 'ORDERED', 'printable', 'MmrecError', 'os_errors',
            'foreign', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder', 'publish_into',
            'atomic_path', 'claimed', 'complain', 'atomic_folder', 'workplace', 'write_json', 'read_json', 'content_key',
-           'file_sha256', 'no_gc', 'seed_everything', 'progress', 'StageMeter', 'figure_style', 'answer_code',
-           'check_answer']
+           'file_sha256', 'unchanged', 'no_gc', 'seed_everything', 'progress', 'StageMeter', 'figure_style',
+           'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
 import contextlib, errno, fcntl, gc, hashlib, itertools, json, math, numbers, os, platform
@@ -384,6 +384,30 @@ def file_sha256(
     with os_errors(path), open(path, "rb") as f:
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
+
+# %% ../nbs/00_core.ipynb #b0dfa89e
+def _stamps(path):
+    "What the system knows of a file, or of the files in a folder."
+    files = sorted(p for p in Path(path).rglob("*")) if os.path.isdir(path) else [path]
+    stamps = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            s = os.stat(file)
+            if stat.S_ISREG(s.st_mode): stamps[str(file)] = s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+    return stamps
+
+@contextlib.contextmanager
+def unchanged(
+    paths, # files and folders that are read under `with`
+):
+    "Refuse, at the end, what was read from files that changed meanwhile."
+    paths = list(paths)
+    before = [_stamps(path) for path in paths]
+    yield
+    for path, then in zip(paths, before):
+        now = _stamps(path)
+        touched = [f for f in sorted(then.keys() | now.keys()) if then.get(f) != now.get(f)]
+        if touched: raise MmrecError("changed while it was read", where=touched[0], fix="wait until nothing writes to it, then run again")
 
 # %% ../nbs/00_core.ipynb #0c691d64
 @contextlib.contextmanager
