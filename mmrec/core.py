@@ -437,8 +437,8 @@ def progress(
 ):                 # a tqdm bar, which iterates like `iterable`
     "A progress bar that appears when the work takes longer than a second."
     from tqdm.auto import tqdm
-    quiet = os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ
-    live = "ipykernel" in sys.modules or sys.stderr.isatty()
+    quiet = os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ or sys.stderr is None
+    live = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
     return tqdm(iterable, desc=printable(desc), total=total, unit=unit, delay=1, disable=quiet, smoothing=.1, unit_scale=unit == "B", dynamic_ncols=live, mininterval=.1 if live else 10)
 
 # %% ../nbs/00_core.ipynb #c990a5cd
