@@ -9,7 +9,7 @@ __all__ = ['HEAD_BYTES', 'PIECE_BYTES', 'ODD', 'CATEGORIES', 'HOSTS', 'PARTS', '
            'category_names', 'resolve_category', 'addresses', 'fetch_dataset']
 
 # %% ../nbs/02_fetch.ipynb #4fe8d7f5
-import contextlib, errno, gzip, hashlib, io, ipaddress, itertools, os, random, re, shlex, shutil
+import contextlib, errno, gzip, hashlib, io, ipaddress, itertools, logging, os, random, re, shlex, shutil
 import socket, threading, time, zlib
 from collections import deque
 from datetime import datetime, timezone
@@ -66,7 +66,8 @@ def network_cause(
     "The innermost message of a wrapped network error, without object addresses."
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[-1]), Exception): error = inner
     if isinstance(error, urllib3.exceptions.ReadTimeoutError): return "no answer in time"
-    return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?|\w+\(host=.*?\): ", "", str(error))
+    said = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?|\w+\(host=.*?\): ", "", str(error)[:2000])
+    return printable(said) or type(error).__name__
 
 # %% ../nbs/02_fetch.ipynb #c9c3095f
 def web_address(
@@ -88,7 +89,8 @@ def redirect_target(
     return urljoin(url, web_address(said))
 
 # %% ../nbs/02_fetch.ipynb #25df9432
-_OPEN6, _NAT64, _PAPER = map(ipaddress.ip_network, ("2000::/3", "64:ff9b::/96", "3fff::/20"))
+_OPEN6, _NAT64 = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("64:ff9b::/96")
+_OTHER = [ipaddress.ip_network(n) for n in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")] # older Pythons do not know them
 
 def _carried(ip):
     "The IPv4 addresses inside an IPv6 address."
@@ -102,10 +104,11 @@ def is_public(
 ):           # bool; errors: ValueError for what is no numeric address
     "Does a numeric address belong to the open internet?"
     ip = ipaddress.ip_address(address.partition("%")[0])
+    if any(ip in net for net in _OTHER if net.version == ip.version): return False
     if ip.version == 4: return ip.is_global and not ip.is_multicast
     carried, sure = _carried(ip), ip.ipv4_mapped or ip in _NAT64 or ip.sixtofour
     if not all(is_public(str(v4)) for v4 in carried): return False
-    return bool(sure) or ip in _OPEN6 and ip.is_global and ip not in _PAPER
+    return bool(sure) or ip in _OPEN6 and ip.is_global
 
 # %% ../nbs/02_fetch.ipynb #6e93738f
 HEAD_BYTES, PIECE_BYTES = 1 << 18, 1 << 20 # the most that may come as headers, or for one piece of a body
@@ -196,6 +199,8 @@ class OneHop(requests.Session):
     "A requests session for which a redirect is an answer like any other, its body unread."
     def resolve_redirects(self, *args, **kwargs): return iter(())
 
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR) # else each odd header is a traceback on the terminal
+
 # %% ../nbs/02_fetch.ipynb #bacee154
 class FetchError(MmrecError):
     "Why a host did not give a file; whether it is worth while to ask again, and when."
@@ -232,7 +237,7 @@ class FetchClient:
 # %% ../nbs/02_fetch.ipynb #4f9c61b4
 def _words(error, most=120):
     "A network error as one short clause."
-    words = " ".join(network_cause(error).split()) or type(error).__name__
+    words = network_cause(error)
     return words if len(words) <= most else words[:most - 1] + "…"
 
 # %% ../nbs/02_fetch.ipynb #6f9957cc
@@ -310,8 +315,8 @@ class Partial:
 def _fitting(about, url):
     "Is this the note on a file from this address, as `Partial.begin` writes it?"
     if not isinstance(about, dict) or about.get("url") != url: return False
-    size, texts = about.get("size"), [about.get(k) or "" for k in ("mark", "sha256", "etag")]
-    return (size is None or type(size) is int and size >= 0) and all(isinstance(t, str) for t in texts)
+    size, texts = about.get("size"), [about.get(k) for k in ("mark", "sha256", "etag")]
+    return (size is None or type(size) is int and size >= 0) and all(t is None or isinstance(t, str) for t in texts)
 
 # %% ../nbs/02_fetch.ipynb #e1f2ccc9
 @patch(as_prop=True)

@@ -1,13 +1,15 @@
 "The fetcher against a host that does everything a host of large files should not."
 import errno, gzip, hashlib, json, os, re, signal, socket, struct, subprocess, sys, textwrap, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest, requests
+from fault_server import FaultServer
 from mmrec import fetch
 from mmrec.core import MmrecError, file_sha256
 from mmrec.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
-                         file_lock, read_manifest, resolve_category)
+                         file_lock, is_public, read_manifest, redirect_target, resolve_category, retry_after, said_length, web_address)
 
 KEYS = ("rating", "user_id", "parent_asin")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" # all hosts here are on this machine
@@ -76,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_nomark(self, data, arg): self.part(self.rest(data, mark=False), arg)
     def do_weak(self, data, arg): self.part(self.rest(data, etag='W/"v1"'), arg)
     def do_version(self, data, arg): self.part(self.rest(data, etag=f'"{arg}"'), 1)
+    def do_markless(self, data, arg): # ignores If-Range, and names no mark
+        start = int(self.headers["Range"][6:-1]); self.head(206, len(data) - start, Content_Range=f"bytes {start}-{len(data) - 1}/{len(data)}"); self.send(data[start:])
     def do_careless(self, data, arg): # ignores If-Range: the rest of another version, under its own mark
         start = int(self.headers["Range"][6:-1]); self.head(206, len(data) - start, ETag='"v2"', Content_Range=f"bytes {start}-{len(data) - 1}/{len(data)}"); self.send(data[start:])
     def do_elsewhere(self, data, arg): self.part(self.rest(data, place=7), 1)
@@ -118,6 +122,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_status(self, data, arg):
         status, _, wait = arg.partition(",")
         self.whole(int(status), b"<h1>No</h1>", Retry_After=(formatdate(time.time() + 3, usegmt=True) if wait == "date" else wait) or None)
+
+
+shutil_usage = type(__import__("shutil").disk_usage("/"))
 
 
 class Host:
@@ -200,6 +207,26 @@ def test_two_versions_are_never_joined(path):
         assert path.read_bytes() == OTHER and host.ranges[1] and host.ranges[2] is None
 
 
+@pytest.mark.parametrize("other", [OTHER, gzip.compress(records(3000, color="red"), mtime=0), PACKED[:9000] + OTHER[9000:]], ids=["stamp", "content", "middle"])
+def test_a_rest_without_a_mark_is_not_joined(path, other):
+    with Host("drop:.5", "markless", "version:v2", files={NAME: lambda i: PACKED if i == 0 else other}) as host:
+        client = Quick()
+        try: client.fetch(host.url, path, KEYS); assert path.read_bytes() == other
+        except FetchError as e: assert "wrong file" in str(e) # the third is damaged
+        assert host.ranges[1] and host.ranges[2] is None
+    assert "does not say that the file is still the same: starting over" in client.said[1]
+
+
+@pytest.mark.parametrize("note", [dict(size="5"), dict(size=-1), dict(size=True), dict(mark=["a"]), dict(mark=5), dict(sha256=[1]), dict(etag={})], ids=str)
+def test_an_odd_note_means_starting_over(path, note):
+    with Host("ok") as host:
+        part = Partial(path, host.url); path.parent.mkdir()
+        part.begin(size=len(PACKED), mark='"v1"', sha256="", etag='"v1"'); part.data.write_bytes(PACKED[:1000])
+        part.note.write_text(json.dumps(part.about | note))
+        Quick().fetch(host.url, path, KEYS)
+        assert host.ranges == [None] and path.read_bytes() == PACKED
+
+
 def test_bytes_of_another_address_are_not_gone_on_with(path):
     with Host("drop:.5") as one, Host("ok") as two:
         with pytest.raises(FetchError): Quick(retries=0).fetch(one.url, path, KEYS)
@@ -228,6 +255,87 @@ def test_all_bytes_there_but_not_renamed_asks_nothing(path):
         part.begin(size=len(PACKED), mark='"v1"', sha256="", etag='"v1"'); part.data.write_bytes(PACKED + b"x") # too much: start over
         Quick().fetch(host.url, path, KEYS)
         assert host.ranges[1:] == [None] and path.read_bytes() == PACKED
+
+
+# ---- odd headers, and what never ends
+
+WHOLE = {"plain", "zeros-before-length", "length-twice", "length-empty", "chunked", "chunk-extension", "trailers", "name-utf8", "value-utf8", "value-latin1", "value-bytes", "value-nul", "no-colon", "no-name", "folded",
+         "space-in-name", "etag-odd", "etag-folded", "etag-long", "modified-odd", "type-odd", "encoding-odd", "date-far", "cookies", "cookie-odd", "cookie-long", "header-names", "continue", "gzip-lie"}
+
+
+def test_no_header_ends_more_than_its_own_file(tmp_path):
+    "Each fault ends in a whole file or in a `FetchError` of one plain line, within bounds of time; the others go on."
+    def tried(fault):
+        client, start = Quick(timeout=(.5, .5), retries=1, window=.3, max_bytes=2_000_000), time.monotonic()
+        try: client.fetch(server.url + f"{fault}/{NAME}", tmp_path/fault/NAME, KEYS); said = ""
+        except FetchError as e: said = str(e)
+        return fault, said, time.monotonic() - start, client.slept
+    with FaultServer(PACKED) as server, ThreadPoolExecutor(24) as pool: found = list(pool.map(tried, [*server.once, *server.ever]))
+    assert {fault for fault, said, *_ in found if not said} == WHOLE
+    assert all((tmp_path/fault/NAME).read_bytes() == PACKED for fault in WHOLE)
+    assert all(said.isprintable() and len(said) < 400 for _, said, *_ in found)
+    assert max(spent for *_, spent, _ in found) < 30 and all(wait <= 120 for *_, slept in found for wait in slept)
+    said = {fault: said for fault, said, *_ in found}
+    assert "too large" in said["length-digits"] and "bad answer" in said["length-negative"] and "asks to wait 999999999 s" in said["retry-digits"]
+    for fault in ("drip-header", "drip-continue", "drip-trailers", "drip-chunk-size"): assert re.search("is over|no answer|slower|stalled", said[fault]), said[fault]
+    for fault in ("flood-continue", "flood-trailers"): assert "without an end" in said[fault]
+
+
+def test_one_odd_host_leaves_the_file_to_the_next(tmp_path):
+    with FaultServer(PACKED) as odd, Host("ok") as good:
+        for fault in ("retry-square", "location-bracket", "flood-headers", "length-text", "range-odd"):
+            client = Quick(timeout=(.5, .5), retries=0)
+            path = fetch_file([f"{odd.url}{fault}/{NAME}", good.url], tmp_path/fault, KEYS, client)
+            assert path.read_bytes() == PACKED and len(client.said) == 1
+
+
+def test_a_line_that_breaks_is_not_gone_on_with_under_an_odd_mark(path):
+    for mark in ('"a\r\n b"', '"' + "e"*300 + '"', "\x01"):
+        with Host("ok") as host:
+            part = Partial(path, host.url); path.parent.mkdir(exist_ok=True)
+            part.begin(size=len(PACKED), mark=fetch._mark(type("Answer", (), dict(headers=dict(ETag=mark)))), sha256="", etag="")
+            part.data.write_bytes(PACKED[:1000])
+            assert part.wanted() == {}
+            Quick().fetch(host.url, path, KEYS)
+            path.unlink()
+
+
+@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("²", 0), ("٣", 0), ("-1", 0), ("1e9", 0), ("inf", 0), ("nan", 0), ("9"*400, 999999999), ("Fri, 31 Dec 10000 23:59:59 GMT", 0), ("Fri, 99 Foo 2100", 0),
+                                           ("Fri, 31 Dec 0000 00:00:00 GMT", 0), ("Thu, 01 Jan 1970 00:00:00 -9999", 0), (" 3 ", 3), ("x"*100_000, 0)], ids=lambda x: str(x)[:20])
+def test_retry_after_of_any_kind(said, seconds):
+    assert retry_after(type("Answer", (), dict(headers={"Retry-After": said}))) == seconds
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.2", "0.0.0.0", "0.1.2.3", "169.254.169.254", "100.64.0.1", "100.127.255.254", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.1",
+    "203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fec0::1", "feff::1", "fc00::1", "fd12::1", "ff02::1", "ff0e::1", "2001:db8::1", "3fff::1", "100::1", "5f00::1",
+    "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::10.0.0.1", "::127.0.0.1", "::8.8.8.8", "::ffff:0:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::10.0.0.1", "64:ff9b:1:ffff::1",
+    "2002:a00:1::", "2002:7f00:1::1", "2002:c0a8:101::", "2002:a9fe:a9fe::", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "2001::1", "2a00:1450::5efe:10.0.0.1", "2a00:1450::200:5efe:192.168.0.1", "4000::1", "1::1"])
+def test_not_of_the_open_internet(address): assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "142.250.1.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"])
+def test_of_the_open_internet(address): assert is_public(address)
+
+
+def test_a_redirect_does_not_lead_from_the_open_internet_home(path, monkeypatch):
+    "The first host counts as public here; the second is what it is."
+    with Host("hop", "ok") as host:
+        real = fetch.is_public
+        monkeypatch.setattr(fetch, "is_public", lambda address: real(address) or len(host.asked) == 1 and not monkeypatch.setattr(fetch, "is_public", real))
+        with pytest.raises(FetchError, match="refused address.*127.0.0.1"): Quick().fetch(host.url, path, KEYS)
+        assert len(host.asked) == 1
+
+
+def test_a_file_without_a_length_leaves_room_on_the_disk(path, monkeypatch):
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda folder: shutil_usage(10**9, 9*10**8, 10**8))
+    with Host("nolength:1") as host, pytest.raises(MmrecError, match="more is to come, 100.0 MB are free"): Quick().fetch(host.url, path, KEYS)
+
+
+def test_a_bomb_is_not_unpacked_to_its_end(tmp_path):
+    (tmp_path/"a.jsonl.gz").write_bytes(gzip.compress(b"\n"*400_000_000, 6))
+    start = time.monotonic()
+    with pytest.raises(FetchError, match="more than 500 times its size"): check_file(tmp_path/"a.jsonl.gz")
+    assert time.monotonic() - start < 20
 
 
 # ---- faults for which the host is left

@@ -3,10 +3,12 @@ import gzip, hashlib, io, os, shutil, signal, socket, sqlite3, struct, subproces
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+from fault_server import FaultServer
 from PIL import Image
+from mmrec import images
 from mmrec.core import MmrecError
 from mmrec.images import (ImageClient, ImageError, StatusIndex, _parallel, attach_images, check_bytes, check_images, check_url,
-                          contact_sheet, download_images, open_image, plot_statuses, rendition, status_counts)
+                          contact_sheet, download_images, open_image, open_picture, plot_statuses, rendition, status_counts)
 
 HOST = "https://shop.invalid"
 QUICK = dict(timeout=(2, .6), retries=2, max_seconds=4, backoff=.01)
@@ -146,6 +148,43 @@ def test_every_fault_has_its_word(server, tmp_path):
     assert all(hashlib.sha256(Path(p).read_bytes()).hexdigest() == Path(p).stem and Path(p).parent.name == Path(p).stem[:2] for p in ok.path)
 
 
+WHOLE = {"plain", "zeros-before-length", "length-twice", "length-empty", "chunked", "chunk-extension", "trailers", "name-utf8", "value-utf8", "value-latin1", "value-bytes", "value-nul", "no-colon", "no-name", "folded",
+         "space-in-name", "etag-odd", "etag-folded", "etag-long", "modified-odd", "type-odd", "encoding-odd", "date-far", "cookies", "cookie-odd", "cookie-long", "header-names", "continue"}
+
+
+def test_no_header_ends_more_than_its_own_picture(tmp_path):
+    "Raw answers with every kind of odd header, and answers without an end: each has its word, the good ones between them arrive."
+    body, start = jpeg(), time.monotonic()
+    with FaultServer(body) as odd:
+        names = [n for fault in [*odd.once, *odd.ever] for n in (fault, f"plain/{fault}")]
+        items = pd.DataFrame(dict(item=names, image_url=[f"{odd.url}{n}" for n in names]))
+        table = download_images(items, tmp_path, allow_private=True, timeout=(1, .5), retries=1, backoff=.01, max_seconds=2, max_bytes=1_000_000)
+    assert {n for n, s in zip(table.item, table.status) if s == "ok"} == WHOLE | {n for n in names if n.startswith("plain/")}
+    assert time.monotonic() - start < 60
+    bad = table[table.status != "ok"].set_index("item")
+    assert all(r.isprintable() and len(r) <= 200 for r in table.reason) and all(bad.reason[~bad.index.str.startswith("status-")])
+    assert set(bad.status[bad.index.str.startswith("drip-")]) == {"timeout"} and set(bad.status[["flood-continue", "flood-trailers", "flood-body", "bomb-gzip", "length-digits"]]) == {"too large"}
+    assert set(bad.status[["length-negative", "length-text", "length-square", "length-two"]]) == {"bad answer"} and bad.status["redirect-bomb"] == "http 302"
+
+
+def test_addresses_as_data_write_them(server, tmp_path):
+    "HTML's &, blanks, letters outside ASCII, a break inside, hosts in other scripts: asked as a browser would, once."
+    class Paths(Handler):
+        def do_GET(self):
+            with self.server.lock: self.server.seen[self.path] = 1
+            if self.path.startswith("/to"): return self.answer(b"", 302, **{"Location": {"/to-utf8": "/größe/图 1.jpg".encode().decode("latin1"), "/to-blank": "/red hat.jpg", "/to-amp": "/q?w=1&amp;h=2", "/to-latin1": "/gr\xf6sse"}[self.path]})
+            self.answer(jpeg(len(self.path)))
+    server.RequestHandlerClass = Paths
+    asked = {"/a?w=1&amp;h=2": "/a?w=1&h=2", "/a?w=1&#38;h=3": "/a?w=1&h=3", "/red dress 1.jpg": "/red%20dress%201.jpg", "/red%20dress%202.jpg": "/red%20dress%202.jpg", "/größe.jpg": "/gr%C3%B6%C3%9Fe.jpg", "/100%.jpg": "/100%25.jpg",
+             "/line\nbreak.jpg": "/linebreak.jpg", "/x.jpg#main": "/x.jpg", "/to-utf8": "/gr%C3%B6%C3%9Fe/%E5%9B%BE%201.jpg", "/to-blank": "/red%20hat.jpg", "/to-amp": "/q?w=1&h=2", "/to-latin1": "/gr%F6sse"}
+    items = pd.DataFrame(dict(item=range(len(asked)), image_url=[HOST + path for path in asked]))
+    table = download_images(items, tmp_path, mirror={"shop.invalid": server.url}, **QUICK)
+    assert set(table.status) == {"ok"} and set(asked.values()) <= set(server.seen)
+    assert not [p for p in server.seen if "amp;" in p or "%25" in p and "100" not in p or "%2520" in p]
+    odd = pd.DataFrame(dict(item=range(3), image_url=["http://größe.shop.invalid/a.jpg", "http://xn--gre-6ka8i.shop.invalid/a.jpg", "http://１２７.0.0.1/a.jpg"]))
+    assert list(download_images(odd, tmp_path/"hosts", timeout=(.5, .5), retries=0).status)[2] in ("refused address", "bad url")
+
+
 def test_second_run_asks_only_for_what_may_have_changed(server, tmp_path):
     names = ["ok", "missing", "html", "circle", "blank", "broken", "short", "drop"]
     first = get(server, names, tmp_path)
@@ -194,7 +233,8 @@ def test_limit_counts_pictures_that_would_be_asked(server, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.jpg", "http://localhost/a.jpg", "http://10.1.2.3/a.jpg", "http://[::1]/a.jpg",
-                                 "http://[::ffff:127.0.0.1]/a.jpg", "http://169.254.169.254/a.jpg", "http://0.0.0.0/a.jpg", "http://100.64.0.1/a.jpg"])
+                                 "http://[::ffff:127.0.0.1]/a.jpg", "http://169.254.169.254/a.jpg", "http://0.0.0.0/a.jpg", "http://100.64.0.1/a.jpg", "http://[64:ff9b::7f00:1]/a.jpg", "http://[2002:7f00:1::]/a.jpg",
+                                 "http://[::10.0.0.1]/a.jpg", "http://[::ffff:0:10.0.0.1]/a.jpg", "http://[fec0::1]/a.jpg", "http://localhost./a.jpg", " http://127.0.0.1/a.jpg", "http://[fe80::1%25eth0]/a.jpg"])
 def test_private_addresses_are_refused(url):
     with pytest.raises(ImageError, match="refused address"): check_url(url)
     check_url(url, allow_private=True)
@@ -207,6 +247,56 @@ def test_a_name_that_leads_home_is_refused_before_a_word_is_said(server, tmp_pat
     assert list(download_images(items, tmp_path, **QUICK).status) == ["refused address"]
     assert not server.seen
     assert list(download_images(items, tmp_path, allow_private=True, **QUICK).status) == ["ok"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "::1", "64:ff9b::a00:1", "2002:a00:1::1", "fec0::1", "100.64.0.1"])
+def test_a_name_that_stands_for_a_private_address_gets_no_line(address, tmp_path, monkeypatch):
+    "Numbers in other notations and names: the address that the system would go to is looked at, and nothing is sent there."
+    called = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *a, **k: [(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))])
+    monkeypatch.setattr(socket.socket, "connect", lambda self, where: called.append(where))
+    items = pd.DataFrame(dict(item=list("abc"), image_url=["http://sneaky.example/a.jpg", "https://2130706433.example/a.jpg", "http://0x7f.1.example/a.jpg"]))
+    table = download_images(items, tmp_path, retries=0)
+    assert set(table.status) == {"refused address"} and all(address in r for r in table.reason) and not called
+
+
+def test_a_name_that_changes_its_mind_is_asked_once(server, tmp_path, monkeypatch):
+    "DNS rebinding: public at the first look, this machine at the second. There is no second look."
+    looks = []
+    real = socket.getaddrinfo
+    def getaddrinfo(host, port, *args, **options):
+        if host != "sneaky.example": return real(host, port, *args, **options)
+        looks.append(host)
+        return real("192.0.2.7" if len(looks) == 1 else "127.0.0.1", port, *args, **options)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("mmrec.fetch.is_public", lambda address: address == "192.0.2.7")
+    gone = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, where: gone.append(where[0]) or (_ for _ in ()).throw(OSError("nobody")))
+    download_images(items_of("ok", host=f"http://sneaky.example:{server.server_port}"), tmp_path, retries=0)
+    assert gone == ["192.0.2.7"] and not server.seen
+
+
+def test_a_name_with_many_addresses_is_not_tried_for_ever(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host if host[0].isdigit() else f"8.8.{i//250}.{i % 250}", port)) for i in range(1 if host[0].isdigit() else 1000)])
+    def connect(self, where): tried.append(where); time.sleep(.05); raise TimeoutError("timed out")
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    table = download_images(items_of("ok", host="http://many.example"), tmp_path, retries=1, backoff=.01)
+    assert len(tried) == 8 and table.status[0] == "timeout"
+
+
+def test_a_proxy_keeps_the_bounds(tmp_path, monkeypatch):
+    with FaultServer(jpeg()) as proxy:
+        class Proxy(FaultServer): pass
+        monkeypatch.delenv("NO_PROXY", raising=False); monkeypatch.delenv("no_proxy", raising=False)
+        for name in ("http_proxy", "https_proxy"): monkeypatch.setenv(name, proxy.url)
+        start = time.monotonic()
+        client = ImageClient(timeout=(1, .5), retries=0, max_seconds=1)
+        proxy.once["http:"] = proxy.once["plain"]
+        assert client.get("http://pictures.example/a.jpg")[1] == ".jpg" # the proxy is asked
+        proxy.once.pop("http:"); proxy.ever["http:"] = proxy.ever["drip-header"]
+        with pytest.raises(ImageError, match="timeout"): client.get("http://other.example/a.jpg")
+        assert time.monotonic() - start < 5
 
 
 def test_total_time_is_bounded_even_when_bytes_keep_coming(server, tmp_path):
@@ -564,3 +654,50 @@ def test_local_pictures(tmp_path):
     assert list(table.status) == ["ok", "truncated", "not an image", "no file", "no file", "no file"]
     assert list(attach_images(items, table).image_path) == [str(tmp_path/"a.jpg")] + [""]*5
     assert list(check_images(items, limit=1).status) == ["ok"] + ["not asked"]*3 + ["no file"]*2
+
+
+# pictures on disk that are no files, or too much
+
+def test_what_is_no_regular_file_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path/"pipe.jpg"); (tmp_path/"folder.jpg").mkdir(); (tmp_path/"empty.jpg").touch()
+    with open(tmp_path/"large.jpg", "wb") as f: f.truncate(12_000_000_000) # takes no room
+    with socket.socket(socket.AF_UNIX) as s: s.bind(str(tmp_path/"line.jpg"))
+    (tmp_path/"link.jpg").symlink_to(tmp_path/"pipe.jpg"); (tmp_path/"gone.jpg").symlink_to(tmp_path/"nothing")
+    monkeypatch.setattr(images, "open", lambda *a, **k: pytest.fail("opened"), raising=False)
+    paths = [str(tmp_path/f"{n}.jpg") for n in ("pipe", "folder", "empty", "large", "line", "link", "gone")] + [p for p in ("/dev/zero", "/dev/full", "/proc/kmsg", "/proc/self/environ") if os.path.exists(p)] + ["a\0b", "x"*5000]
+    table = check_images(pd.DataFrame(dict(item=range(len(paths)), image_path=paths)))
+    assert list(table.status[:7]) == ["not an image"]*3 + ["too large"] + ["not an image"]*2 + ["no file"] and "ok" not in set(table.status) and all(table.reason)
+    for path in paths:
+        with pytest.raises(MmrecError): open_image(path)
+        with pytest.raises(MmrecError): open_picture(path)
+
+
+def test_only_pictures_of_the_web_are_opened(tmp_path, monkeypatch):
+    "Every other format that Pillow can write here, and EPS, which it would give to Ghostscript."
+    called = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: called.append(a))
+    im, tried = Image.new("RGB", (20, 20), "red"), 0
+    for kind in ("EPS", "PDF", "TGA", "PCX", "PPM", "SGI", "ICO", "ICNS", "JPEG2000", "DDS", "IM", "MSP", "SPIDER", "XBM", "BLP", "PSD", "FLI", "WMF"):
+        data = io.BytesIO()
+        try: im.convert("1" if kind in ("MSP", "XBM") else "F" if kind == "SPIDER" else "P" if kind == "BLP" else "RGB").save(data, kind); data = data.getvalue()
+        except (KeyError, OSError, ValueError): data = {"PSD": b"8BPS\0\1", "FLI": bytes(4) + b"\x11\xaf", "WMF": b"\xd7\xcd\xc6\x9a\0\0"}.get(kind, b"") + bytes(200)
+        (tmp_path/"x.jpg").write_bytes(data); tried += 1
+        for way in (lambda: open_picture(data), lambda: open_image(tmp_path/"x.jpg"), lambda: check_bytes(data)):
+            with pytest.raises(ImageError, match="not an image|truncated"): way()
+    assert tried == 18 and not called
+
+
+def test_a_picture_that_is_painted_over_a_thousand_times_is_refused():
+    data = jpeg(side=400, progressive=True)
+    scan = data[data.rindex(b"\xff\xda"):-2]
+    assert open_picture(data).size == (400, 400)
+    start = time.monotonic()
+    with pytest.raises(ImageError, match="scans of 400 x 400 pixels"): open_picture(data[:-2] + scan*8000 + b"\xff\xd9")
+    assert time.monotonic() - start < 5
+
+
+def test_no_other_room_opens_pictures_by_itself():
+    "Pillow is called without a list of formats nowhere in the package."
+    folder = Path(images.__file__).parent
+    calls = {p.name: p.read_text(encoding="utf8").count("Image.open(") for p in folder.glob("*.py")}
+    assert {name: n for name, n in calls.items() if n} == {"images.py": 1}
