@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAD_BYTES', 'PIECE_BYTES', 'ODD', 'CATEGORIES', 'HOSTS', 'PARTS', 'TERMS', 'retry_after', 'said_length', 'LineError',
-           'printable', 'network_cause', 'web_address', 'redirect_target', 'is_public', 'bound_line', 'Lines', 'OneHop',
+           'one_line', 'network_cause', 'web_address', 'redirect_target', 'is_public', 'bound_line', 'Lines', 'OneHop',
            'FetchError', 'FetchClient', 'Partial', 'check_file', 'file_lock', 'read_manifest', 'fetch_file',
            'category_names', 'resolve_category', 'addresses', 'fetch_dataset']
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 import orjson, requests, urllib3
 from fastcore.basics import patch
-from .core import MmrecError, os_errors, progress, read_json, write_json
+from .core import MmrecError, os_errors, printable, progress, read_json, write_json
 
 # %% ../nbs/02_fetch.ipynb #22b49301
 def retry_after(
@@ -50,14 +50,14 @@ class LineError(MmrecError):
         status, # 'bad answer', 'too large', 'timeout' or 'refused address'
         reason, # the particulars
     ):
-        self.status, self.reason = status, printable(reason)
+        self.status, self.reason = status, one_line(reason)
         super().__init__(f"{status} ({self.reason})")
 
-def printable(
+def one_line(
     text, # anything that came from outside
 ):        # one line without control characters
-    "Text that can be shown on a terminal."
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    "Text that can stand in a table or a sentence."
+    return printable(" ".join(str(text).split()))
 
 # %% ../nbs/02_fetch.ipynb #bbccba81
 def network_cause(
@@ -67,7 +67,7 @@ def network_cause(
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[-1]), Exception): error = inner
     if isinstance(error, urllib3.exceptions.ReadTimeoutError): return "no answer in time"
     said = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?|\w+\(host=.*?\): ", "", str(error)[:2000])
-    return printable(said) or type(error).__name__
+    return one_line(said) or type(error).__name__
 
 # %% ../nbs/02_fetch.ipynb #c9c3095f
 def web_address(
@@ -211,7 +211,7 @@ class FetchError(MmrecError):
         wait=0.0,   # seconds that the host asks us to stay away
     ):
         self.tries, self.wait = tries, wait
-        super().__init__(printable(what), where=where)
+        super().__init__(one_line(what), where=where)
 
 # %% ../nbs/02_fetch.ipynb #3f5a7fb0
 class FetchClient:
@@ -419,7 +419,7 @@ def _start(self:FetchClient, answer, part, digest):
     pieces, head = self._pieces(answer), b""
     while len(head) < 16 and (piece := next(pieces, b"")): head += piece
     _check_start(head, part.path)
-    part.begin(size=size, mark=_mark(answer), sha256=digest, etag=printable(answer.headers.get("ETag", "")[:200]))
+    part.begin(size=size, mark=_mark(answer), sha256=digest, etag=one_line(answer.headers.get("ETag", "")[:200]))
     return [head], pieces
 
 # %% ../nbs/02_fetch.ipynb #13d9f7b2

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 from .core import REMEDIES, MmrecError, PALETTE, figure_style, os_errors, progress
 from .shop import PLACEHOLDERS
-from .fetch import (HEAD_BYTES, ODD, LineError, Lines, OneHop, bound_line, is_public, network_cause, printable,
+from .fetch import (HEAD_BYTES, ODD, LineError, Lines, OneHop, bound_line, is_public, network_cause, one_line,
                          redirect_target, retry_after, said_length, web_address)
 
 # %% ../nbs/10_images.ipynb #ead57038
@@ -31,7 +31,7 @@ class ImageError(MmrecError):
         where=None,# file or URL
         wait=0.0,  # seconds that the host asked us to stay away
     ):
-        self.status, self.reason, self.wait = status, printable(reason)[:200], wait
+        self.status, self.reason, self.wait = status, one_line(reason)[:200], wait
         super().__init__(f"{status} ({self.reason})" if self.reason else status, where=where)
 
 # %% ../nbs/10_images.ipynb #52153a6c
