@@ -18,6 +18,7 @@ from .core import MmrecError, atomic_path, content_key, file_sha256, progress
 from .engines import NetworkEncoder, check_torch, make_engine, pick_device
 from .features import Encoder
 from .images import open_image
+from .text import FEW, check_different, check_weights
 from .shop import COLOURS, GARMENTS, draw_item
 
 # %% ../nbs/14_vision.ipynb #17fb330f
@@ -53,6 +54,17 @@ def _batches(self:ImageEncoder, paths):
             good = [(i, picture) for i, future in ahead.popleft() if (picture := future.result()) is not None]
             if good: yield [i for i, _ in good], (np.stack([picture for _, picture in good]),)
 
+# %% ../nbs/14_vision.ipynb #81d2a9e1
+@patch
+def _check_seen(self:ImageEncoder, paths, out):
+    "Refuse a network to which all pictures are one."
+    good = np.flatnonzero(np.isfinite(out).all(1))
+    if len(good) < FEW or np.ptp(out[good], axis=0).max() > 1e-6*np.abs(out[good]).max(): return
+    one_of_each = {self.content_key_of(paths[i]): i for i in good}.values() # of equal files one
+    seen = [(i, picture) for i in list(one_of_each)[:64] if (picture := self._read(paths[i])) is not None]
+    unlike = {tuple(np.asarray(Image.fromarray(p).resize((4, 4))).ravel()//16): i for i, p in seen if p.ndim == 3}
+    check_different(out[list(unlike.values())], "pictures", self.label)
+
 # %% ../nbs/14_vision.ipynb #74bd6539
 @patch
 def transform(self:ImageEncoder,
@@ -60,7 +72,11 @@ def transform(self:ImageEncoder,
 ):     # float32 [n, dim]; a row of NaN for a picture that is missing or cannot be read
     "Vectors for `X`."
     paths, out = list(X), np.full((len(X), self.dim), np.nan, dtype=np.float32)
-    for at, vectors in self._stream(self._batches(paths)): out[at] = vectors
+    for at, vectors in self._stream(self._batches(paths)):
+        if not np.isfinite(vectors).all():
+            raise MmrecError("the network gives numbers that are not finite", where=self.label, fix="its weights are damaged: fetch them again")
+        out[at] = vectors
+    self._check_seen(paths, out)
     return out
 
 # %% ../nbs/14_vision.ipynb #595218ac
@@ -286,6 +302,7 @@ def fill(
     for names, what in ((lacking, "are missing"), (foreign, f"do not belong to {model}"), (unlike, "have another shape")):
         if names: raise MmrecError(f"{len(names)} weights {what}, {names[0]} first", where=where, fix=f"is it a checkpoint of {model}?")
     net.load_state_dict({k: v for k, v in state.items() if k in body}, strict=False)
+    check_weights(net, where)
     return net, sorted(everything - set(body) - set(state))
 
 # %% ../nbs/14_vision.ipynb #6c79f3b6
@@ -396,6 +413,6 @@ def image_encoder(
     if name == "resnet50-v1": name, options = "resnet50", {"weights": "IMAGENET1K_V1", **options}
     if ":" in name:
         name, weights = name.split(":", 1)
-        if not Path(weights).expanduser().is_file(): raise MmrecError("no such weights file", where=weights, fix="check the path")
+        if not Path(weights).expanduser().is_file(): raise MmrecError("no such weights file", where=weights, fix="check the path; wanted is one .pth, .pt, .safetensors or .npz")
         options = {"weights": weights, **options}
     return TorchvisionImage(name, **{"weights": "IMAGENET1K_V2" if name == "resnet50" else "DEFAULT", **options})

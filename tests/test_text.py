@@ -105,6 +105,107 @@ def test_not_a_number_is_noticed(tiny, tmp_path):
     with pytest.raises(MmrecError, match="not finite"): TransformerText(folder).transform(["zip"])
 
 
+def changed(tiny, tmp_path, change):
+    "A copy of the tiny model whose weights were changed by name."
+    import shutil
+    from safetensors.numpy import load_file, save_file
+    folder = shutil.copytree(tiny, tmp_path/"changed")
+    save_file({k: change(k, v) for k, v in load_file(folder/"model.safetensors").items() if change(k, v) is not None}, folder/"model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the zip broke lovely very small".split()
+
+def with_words(tiny, tmp_path, words):
+    "A copy of the tiny model with other words."
+    import shutil
+    from transformers import BertTokenizer
+    folder = shutil.copytree(tiny, tmp_path/"other")
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"): (folder/name).unlink(missing_ok=True)
+    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("left", [(), ("tokenizer_config.json",), ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"), ("vocab.txt",), ("merges.txt",)])
+def test_a_folder_without_a_tokenizer_is_refused_before_anything_is_encoded(tiny, tmp_path, left):
+    "Settings without words, and a list of words that is empty, are no tokenizer."
+    import shutil
+    folder = shutil.copytree(tiny, tmp_path/"bare", ignore=shutil.ignore_patterns("*token*", "vocab*"))
+    for name in left: (folder/name).write_text("{}" if name.endswith(".json") else "")
+    encoder = TransformerText(folder)
+    for ask in (lambda: encoder.key, lambda: encoder.transform(TEXTS), lambda: encode(TransformerText(folder), TEXTS, tmp_path/"store")):
+        with pytest.raises(MmrecError, match="the folder has no tokenizer") as e: ask()
+        assert str(folder) in str(e.value) and str(e.value).count("\n") == 0
+    assert not hasattr(encoder, "engine_") and not (tmp_path/"store").exists()
+
+
+def test_a_tokenizer_of_bytes_needs_no_words(tmp_path):
+    import torch
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+    torch.manual_seed(0)
+    T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, is_encoder_decoder=False)).save_pretrained(tmp_path/"bytes")
+    ByT5Tokenizer().save_pretrained(tmp_path/"bytes")
+    for name in ("spiece.model", "tokenizer.json"): (tmp_path/"bytes"/name).unlink(missing_ok=True)
+    assert model_folder(tmp_path/"bytes") == tmp_path/"bytes"
+
+
+@pytest.mark.parametrize("more", [1, 40])
+def test_a_tokenizer_with_more_words_than_the_network_is_refused(tiny, tmp_path, more):
+    folder = with_words(tiny, tmp_path, [*WORDS, *(f"word{i}" for i in range(more))])
+    with pytest.raises(MmrecError, match=f"do not belong together: {11 + more} words, 11 rows") as e: TransformerText(folder).transform(TEXTS)
+    assert str(e.value).count("\n") == 0
+
+
+def test_a_tokenizer_with_far_fewer_words_is_asked_about(tiny, tmp_path):
+    with pytest.warns(UserWarning, match="8 words and the network's table 11 rows"): TransformerText(with_words(tiny, tmp_path, WORDS[:8])).load()
+
+
+def test_a_tokenizer_of_marks_alone_is_refused(tiny, tmp_path):
+    with pytest.raises(MmrecError, match="the tokenizer knows no word"): TransformerText(with_words(tiny, tmp_path, WORDS[:5])).load()
+
+
+def test_words_that_nobody_knows_are_said(tiny, recwarn):
+    "A tokenizer of another language is refused; a few odd texts are not."
+    thai = [f"{a}{b}" for a in "กขคง" for b in "จฉช"]
+    with pytest.raises(MmrecError, match="of 12 texts 12 hold no word that the tokenizer knows"): TransformerText(tiny).transform(thai)
+    assert np.isfinite(TransformerText(tiny).transform([*thai[:7], "🎉", "1 2 3", ""])).all()
+    assert any("hold no word" in str(w.message) for w in recwarn)
+    recwarn.clear()
+    assert np.isfinite(TransformerText(tiny).transform(["🎉", "❤", "!!", "5/5", "👍👍", "...", "", "??", "12", "zip"])).all()
+    assert not [w for w in recwarn if "hold no word" in str(w.message)]
+
+
+def test_one_vector_for_all_texts_is_refused(tiny, tmp_path):
+    texts = [" ".join(w) for w in zip("the zip broke lovely very small the zip broke".split(), "zip broke the very small the small small small".split())]
+    dead = TransformerText(changed(tiny, tmp_path, lambda k, v: v*0))
+    with pytest.raises(MmrecError, match="9 different texts get one and the same vector"): dead.transform(texts)
+    assert len(TransformerText(tiny).transform(texts[:1]*20)) == 20 # one text twenty times
+    assert len(TransformerText(tiny).transform([t*k for k in range(1, 9) for t in ("", " ")])) == 16 # blanks of all lengths are no different texts
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_found_at_once(tiny, tmp_path, bad):
+    def spoil(name, v):
+        v = v.copy()
+        if "layer.1.output.dense.bias" in name: v[3] = bad
+        return v
+    encoder = TransformerText(changed(tiny, tmp_path, spoil))
+    with pytest.raises(MmrecError, match="1 weights are not finite numbers, .*layer.1.output.dense.bias first"): encoder.load()
+
+
+def test_weights_that_lack_are_not_made_up(tiny, tmp_path):
+    encoder = TransformerText(changed(tiny, tmp_path, lambda k, v: None if "word_embeddings" in k else v))
+    with pytest.raises(MmrecError, match="1 weights are missing, .*word_embeddings"): encoder.load()
+
+
+@pytest.mark.parametrize("config", ["{", "[1, 2]", '{"hidden_size": "wide"}', ""])
+def test_an_odd_configuration_is_one_line(tiny, tmp_path, config):
+    import shutil
+    folder = shutil.copytree(tiny, tmp_path/"odd"); (folder/"config.json").write_text(config)
+    with pytest.raises(MmrecError) as e: TransformerText(folder).dim
+    assert str(e.value).count("\n") == 0
+
+
 @pytest.mark.parametrize("answer", [None, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", b"nonsense"])
 def test_hub_out_of_reach(monkeypatch, answer):
     import threading

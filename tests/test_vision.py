@@ -140,3 +140,39 @@ def test_fetch_weights_checks_the_digest(monkeypatch, tmp_path):
     assert vision.fetch_weights(f"{at}/net-{digits}.pth", "net") == path
     with pytest.raises(MmrecError, match="curl -LO"): vision.fetch_weights(f"{at}/net-11111111.pth", "net")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def spoilt(squeezenet, path, change):
+    "SqueezeNet's weights in a file, each changed by name."
+    import torch
+    torch.save({k: change(k, v.clone()) for k, v in torch.load(squeezenet[0], weights_only=True).items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_is_found_at_once(squeezenet, tmp_path, bad):
+    "One such weight makes every vector NaN, and NaN means a missing picture."
+    def change(name, w):
+        if name == "features.9.squeeze.bias": w[2] = bad
+        return w
+    with pytest.raises(MmrecError, match="1 weights are not finite numbers, features.9.squeeze.bias first") as e:
+        TorchvisionImage("squeezenet1_1", spoilt(squeezenet, tmp_path/"w.pth", change)).load()
+    assert str(tmp_path/"w.pth") in str(e.value)
+
+
+def test_numbers_that_overflow_are_no_missing_pictures(squeezenet, tmp_path, pictures):
+    huge = spoilt(squeezenet, tmp_path/"w.pth", lambda name, w: w*1e30)
+    with pytest.raises(MmrecError, match="not finite"): TorchvisionImage("squeezenet1_1", huge).transform([str(pictures/"good.jpg")])
+
+
+def test_one_vector_for_all_pictures_is_refused(squeezenet, tmp_path):
+    "Different pictures must differ; copies of one, of whatever bytes, need not."
+    dead = TorchvisionImage("squeezenet1_1", spoilt(squeezenet, tmp_path/"w.pth", lambda name, w: w*0))
+    for i, colour in enumerate("red blue green gold pink black navy tan".split()):
+        Image.new("RGB", (40, 40), colour).save(tmp_path/f"{colour}.png")
+        Image.new("RGB", (40, 40), "red").save(tmp_path/f"red{i}.png", compress_level=i) # the same to the eye
+    unlike = [str(tmp_path/f"{c}.png") for c in "red blue green gold pink black navy tan".split()]
+    with pytest.raises(MmrecError, match="8 different pictures get one and the same vector"): dead.transform(unlike)
+    with pytest.raises(MmrecError, match="8 different pictures"): encode(dead, unlike)
+    assert np.isfinite(dead.transform([str(tmp_path/f"red{i}.png") for i in range(8)]*2)).all()
+    assert np.isfinite(dead.transform(unlike[:7])).all() and np.isfinite(TorchvisionImage("squeezenet1_1", squeezenet[0]).transform(unlike)).all()
