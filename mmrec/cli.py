@@ -131,8 +131,9 @@ def shown_examples(
 def mapping(
     text, # such as 'user=userId,item=movieId,text=title+body'
 ):        # dict from our name to the column's
-    "Read a mapping of columns."
-    pairs = [part.partition("=") for part in text.split(",")]
+    "Read a mapping of columns; a comma that no name and equals sign follows belongs to a column's name."
+    import re
+    pairs = [part.partition("=") for part in re.split(r",(?=\s*[a-z_]+\s*=)", text)]
     if not all(name.strip() and eq and column.strip() for name, eq, column in pairs):
         raise argparse.ArgumentTypeError(f"{text!r} is no mapping — write name=column, separated by commas, such as user=userId,item=movieId")
     return {name.strip(): column.strip() for name, _, column in pairs}
@@ -176,7 +177,7 @@ def _add_option(parser, f):
 
 # %% ../nbs/25_cli.ipynb #c9aa6161
 GROUPS = { # heading to fields of `RunConfig`; a field that is named nowhere goes under 'more'
-    "data": "reviews items format columns item_columns scale name sample draw",
+    "data": "reviews items format columns item_columns scale dates name sample draw",
     "pictures": "images n_images picture_side download pictured_only",
     "encoders": "text image text_from precision half_features",
     "protocol": "protocols split missing draws seed",
@@ -300,7 +301,7 @@ def _shop(args):
     say(shop, shop.reviews_path, shop.meta_path, shop.images_dir)
 
 # %% ../nbs/25_cli.ipynb #8cb28660
-CONVERTED = ("reviews", "items", "format", "columns", "item_columns", "scale", "name", "seed") # fields of `RunConfig`
+CONVERTED = ("reviews", "items", "format", "columns", "item_columns", "scale", "dates", "name", "seed") # fields of `RunConfig`
 NAME_ONE = "name one with --reviews FILE"
 
 def _convert_options(parser):

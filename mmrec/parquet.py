@@ -296,7 +296,7 @@ def is_converted(
     path, # a path, perhaps of a folder that `convert` wrote
 ):        # bool
     "Whether a path is a converted data set."
-    return Path(path).is_dir() and (Path(path)/"dataset.json").is_file()
+    return isinstance(path, (str, Path)) and Path(path).is_dir() and (Path(path)/"dataset.json").is_file()
 
 # %% ../nbs/08_parquet.ipynb #889a776b
 def converted_keys(

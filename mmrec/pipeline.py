@@ -44,12 +44,14 @@ def _choice(default, help, **kw):
 @dataclass
 class TableChoices:
     "Which tables a run reads."
-    reviews: str = _choice(None, "file of reviews or ratings (JSON lines, CSV, TSV, Parquet, plain or .gz); none: the built-in, made-up shop", path="file")
-    items: list = _choice(None, "file or files of items (products, films, …)", nargs="+", path="file")
+    reviews: list = _choice(None, "reviews or ratings: a file (JSON lines, CSV, TSV, Parquet, plain or .gz), several files, a folder of shards, "
+                            "a pattern; none: the built-in, made-up shop", nargs="+", path="file")
+    items: list = _choice(None, "the same of items (products, films, …); several files may tell different things", nargs="+", path="file")
     format: str = _choice("auto", "amazon-2023, amazon-2018, amazon-2014, table or auto", choices=("auto", "amazon-2023", "amazon-2018", "amazon-2014", "table"))
     columns: dict = _choice(None, "which column is which: user=userId,item=movieId,rating=stars,text=title+body,time=date")
     item_columns: dict = _choice(None, "the same for the items: item=movieId,title=title,text=genres+plot,image=url")
     scale: str = _choice(None, "rating scale: 1-5, 0-10, 0.5-5:0.5, thumbs, bad<ok<good; none: stars, or what the values suggest")
+    dates: str = _choice("auto", "dates such as 03/04/2018: day-first, month-first, or auto (what the rows show)", choices=("auto", "day-first", "month-first"))
 
 # %% ../nbs/22_pipeline.ipynb #4b1476e4
 @dataclass
@@ -99,7 +101,9 @@ class RunConfig(DataChoices):
     data: str = _choice("data", "folder for the shop, downloaded pictures, vectors and fitted networks, which later runs reuse", path="directory")
     fresh: bool = _choice(False, "train again even when this very network has been trained before")
 
-    def __post_init__(self): check_choices(self)
+    def __post_init__(self):
+        if isinstance(self.reviews, (list, tuple)) and len(self.reviews) == 1: self.reviews, = self.reviews
+        check_choices(self)
 
 # %% ../nbs/22_pipeline.ipynb #16a441e1
 def command_line(
@@ -155,7 +159,8 @@ def read_data(
     draw = dict(sample=config.sample or None, how=how, seed=config.seed)
     if shop is not None: return load_dataset(shop.reviews_path, shop.meta_path, name=config.name or "built-in shop", **draw)
     if is_converted(config.reviews): return load_converted(config.reviews, images=config.images, name=config.name, **draw)
-    return load_dataset(config.reviews, config.items, config.format, config.columns, config.item_columns, config.scale, images=config.images, name=config.name, **draw)
+    return load_dataset(config.reviews, config.items, config.format, config.columns, config.item_columns, config.scale,
+                        images=config.images, name=config.name, dates=config.dates, **draw)
 
 # %% ../nbs/22_pipeline.ipynb #2a8b29c0
 def describe(
@@ -612,7 +617,8 @@ def run(
     config, meter = config or RunConfig(), StageMeter(say)
     seed_everything(config.seed)
     for name in config.protocols: protocol_of(name, config)
-    name = _run_name(config.name or (Path(config.reviews).name.split(".")[0] if config.reviews else "shop"))
+    first = config.reviews[0] if isinstance(config.reviews, (list, tuple)) else config.reviews
+    name = _run_name(config.name or (Path(first).name.split(".")[0] if first else "shop"))
     with workplace(config.out, name) as folder:
         (folder/"figures").mkdir()
         bench = Bench(config, folder, meter)
