@@ -133,6 +133,7 @@ def plain_text(
     return mended_text(value)[0]
 
 # %% ../nbs/05_fields.ipynb #9a4bd54b
+_NUMBERED = re.compile(r"\d+[Xx]?") # digits, as in an ISBN perhaps with an X at the end
 _ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2}", re.I)
 
 def as_id(
@@ -149,7 +150,7 @@ def as_id(
     value = _UNREADABLE.sub("", value).strip()
     if not decimals and value.endswith(".0") and value[:-2].isdigit(): value = value[:-2]
     if value.lower() in NOTHING or ("+" in value and _ROUNDED.fullmatch(value)): return ""
-    return value.zfill(width) if width and value[:-1].isdigit() else value
+    return value.zfill(width) if width and _NUMBERED.fullmatch(value) else value
 
 # %% ../nbs/05_fields.ipynb #0d02f297
 _PRICE = re.compile(r"[^\d.,{}<>:=]{0,12}[.,]?\d")
@@ -335,22 +336,30 @@ class TimeEvidence:
         lines, # their line numbers [n]
     ):
         "Look at some cells."
+        raw, lines = list(raw), np.asarray(list(lines))
         number, text, moment = _cell_kinds(raw)
-        self.kinds += Counter(numbers=int(number.notna().sum()), moments=int(moment.notna().sum()))
-        values = number.dropna().to_numpy()
+        self.kinds += Counter(moments=int(moment.notna().sum()))
+        values = number.dropna()
         self.numbers += len(values)
-        self.units += Counter({n: k for n, (low, high, _) in _UNITS.items() if (k := int(((values >= low) & (values < high)).sum()))})
+        for name, (low, high, _) in _UNITS.items():
+            here = values.index[(values >= low) & (values < high)]
+            self.units[name] += len(here)
+            if len(here): self.examples.setdefault(name, (lines[here[0]], raw[here[0]]))
         text = text.dropna()
-        if len(text): self._add_text(text, np.asarray(lines))
+        if len(text): self._add_text(text, lines)
 
-    def _add_text(self, text, lines):
-        first = text.str.extract(_YEAR_FIRST).notna()[0]
-        parts = text.str.extract(_YEAR_LAST).dropna(subset=[0])
-        if len(parts): self._add_dates(parts, text, lines)
-        words = text[~first & ~text.index.isin(parts.index)]
-        self.kinds += Counter(year_first=int(first.sum()), words=len(words))
-        for i, t in words.items():
-            if len(self.shapes) < 200: self.shapes.setdefault(re.sub(r"\d+", "0", t)[:120], t)
+# %% ../nbs/05_fields.ipynb #1ee50bc3
+@patch
+def _add_text(self:TimeEvidence, text, lines):
+    "Tell dates in numbers from dates in words."
+    first = text.str.extract(_YEAR_FIRST).notna()[0]
+    if first.any(): self.examples.setdefault("year first", (lines[first.idxmax()], text[first.idxmax()]))
+    parts = text.str.extract(_YEAR_LAST).dropna(subset=[0])
+    if len(parts): self._add_dates(parts, text, lines)
+    words = text[~first & ~text.index.isin(parts.index)]
+    self.kinds += Counter(year_first=int(first.sum()), words=len(words))
+    for i, t in words.items():
+        if len(self.shapes) < 200: self.shapes.setdefault(re.sub(r"\d+", "0", t)[:120], (lines[i], t))
 
 # %% ../nbs/05_fields.ipynb #833638a5
 @patch
@@ -379,7 +388,7 @@ def _decide_order(self:TimeEvidence, day_first):
     usual = "dmy" if (self.dots > self.dates/2 if day_first is None else day_first) else "mdy"
     order = max((usual, "dmy", "mdy", "ymd"), key=lambda o: self.orders[o])
     rival = max((o for o in ("dmy", "mdy") if o != order), key=lambda o: self.orders[o])
-    shown = lambda o: "line {}: {!r}".format(*self.examples.get(o, self.examples["any"]))
+    shown = lambda o: self._shown(o if o in self.examples else "any")
     said, misfits = f"text, {_PLACES[order]}", self.dates - self.orders[order]
     if misfits: said += f", which {misfits:,} of {self.dates:,} do not fit"
     if self.orders[order] > self.orders[rival]: return order, f"{said} ({shown(order)})"
@@ -390,17 +399,34 @@ def _decide_order(self:TimeEvidence, day_first):
 
 # %% ../nbs/05_fields.ipynb #029d9135
 @patch
+def _shown(self:TimeEvidence, what):
+    "An example with its line."
+    line, cell = self.examples[what]
+    return f"line {line}: {cell[:60] if isinstance(cell, str) else cell!r}"
+
+@patch
 def decide(self:TimeEvidence,
     day_first=None, # what the caller knows of dates such as 03/04/2018
 ):                  # `TimeNotation`
     "Decide how the column is written."
     units = tuple(name for name, n in self.units.most_common() if n >= max(1, self.numbers/100))
+    parts = [f"{name} ({self._shown(name)})" for name in units]
+    if self.kinds["year_first"]: parts.append(f"text, year first ({self._shown('year first')})")
+    if self.kinds["moments"]: parts.append("dates")
     order, said = self._decide_order(day_first)
-    spoken = Counter(_worded(text, (), order)[1] for text in self.shapes.values())
-    languages = tuple(dict.fromkeys(l[:2] for l, _ in spoken.most_common(5) if l))
-    parts = [*units, said or ("text" if self.kinds["year_first"] else ""),
-             "dates" if self.kinds["moments"] else "", f"words ({', '.join(languages)})" if languages else ""]
+    languages, example = self._decide_languages(order)
+    parts += [said] + ([f"words in {', '.join(languages)} (line {example[0]}: {example[1][:60]})"] if languages else [])
     return TimeNotation(units, order, languages, "; ".join(p for p in parts if p) or "nothing that can be read")
+
+@patch
+def _decide_languages(self:TimeEvidence, order):
+    "The languages that dates in words are written in, and an example."
+    spoken, example = Counter(), None
+    for line, text in self.shapes.values():
+        if language := _worded(text, (), order)[1]:
+            spoken[language[:2]] += 1
+            example = example or (line, text)
+    return tuple(l for l, _ in spoken.most_common(5)), example
 
 # %% ../nbs/05_fields.ipynb #16eb47d7
 def parse_times(
@@ -472,7 +498,7 @@ class IdEvidence:
             self.example = self.example or (lines[rounded[0]], str(cells[rounded[0]]).strip())
             self.rounded += len(rounded)
         if "." in text: self.points += len(re.findall(r"(?m)^\d+\.(?!0$)\d+$", text))
-        digits = re.findall(r"(?m)^\d+[\dXx]$", text)
+        digits = re.findall(r"(?m)^\d+[Xx]?$", text)
         self.zeros += sum(x[0] == "0" for x in digits)
         self.lengths += Counter(map(len, digits))
 
@@ -579,7 +605,7 @@ class Survey:
         self.ratings.update(map(rating_key, pick("rating")))
         self.time.add(pick("time"), lines)
         for what, evidence in (self.ids | self.numbers).items(): evidence.add(pick(what), lines)
-        for what, evidence in self.texts.items(): evidence.add(pick("item"), pick(what))
+        for what, evidence in self.texts.items(): evidence.add(map(as_id, pick("item")), pick(what))
 
 # %% ../nbs/05_fields.ipynb #119703ca
 @patch
