@@ -291,11 +291,13 @@ def claimed(
     with contextlib.ExitStack() as stack:
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError): os.lstat(path) # a name that the system does not take
             sweep(path.parent)
             while (got := _claim(path, stack))[0] is None:
                 (say or complain)(f"another process is making {path}: waiting for it")
                 try: _lock(got[1], wait=True)
                 finally: os.close(got[1])
+                sweep(path.parent) # it may have died
         yield got[0]/path.name
 
 # %% ../nbs/00_core.ipynb #618e3df1
