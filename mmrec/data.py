@@ -376,6 +376,7 @@ def make_plan(
     of_items = _items_words(evidence, mapping)
     guessed += [f"{what} is column '{mapping[what]}' of {source.path.name}" for what in guesses if what in mapping]
     pairs = _item_files(items, format, item_columns, mapping["item"], guessed)
+    if items: guessed += [f"'{c}' is the same in all reviews of an item, so it is not the reviews' {what}" for what, c in of_items.items()]
     if not items: pairs = [(source, item_columns_in(source, format, mapping, item_columns, guessed, of_items))]
     notation, parts = _notations(source, mapping, notation, evidence, pairs, bool(items), day_first, guessed)
     scale = _scale(scale, format, evidence, source, guessed)
@@ -392,7 +393,7 @@ def _items_words(evidence, mapping):
     "Columns guessed as the reviews' that are the items', by field; `mapping` loses them."
     found = {what: mapping[what] for what, e in evidence.texts.items() if e.of_items} if evidence else {}
     for what in found: del mapping[what]
-    return found
+    return found # a time that is the items' is of no use, and is only said
 
 def _item_files(items, format, item_columns, key, guessed):
     "Each file of items with its mapping."
@@ -402,6 +403,9 @@ def _item_files(items, format, item_columns, key, guessed):
 def _surveyed(source, mapping, guesses):
     "The survey of the reviews, which must have a row."
     found = survey(source, mapping, guesses)
+    if (ids := found.ids.get("item")) and ids.rounded > found.rows/2:
+        raise MmrecError(f"the items' identifiers were rounded by a spreadsheet (line {ids.example[0]}: {ids.example[1]!r})",
+                         where=source.path, fix="export that column as text")
     if found.rows: return found
     why = f"none of {found.seen} rows can be read" if found.seen else "there is a header, but no row"
     raise MmrecError(why, where=source.path, fix="check that this is the file of reviews")
@@ -544,6 +548,7 @@ def item_columns_in(
     given, of_items = dict(columns or {}), of_items or {}
     check_columns(given, source, 1)
     guessed += [f"item {what} is '{c}' of {source.path.name}: the same in all reviews of an item" for what, c in of_items.items()]
+    of_items = {what: c for what, c in of_items.items() if what != "time"}
     if format == "table":
         taken = [c for spec in [*mapping.values(), *of_items.values(), *given.values()] for c in spec_columns(spec, source.columns)]
         guess = guess_columns({k: v for k, v in ITEM_IN_REVIEWS.items() if k not in given}, source.columns, taken)
@@ -624,7 +629,7 @@ def data_name(
     path, # a file
 ):        # its name without what says how it is packed
     "Name of a data set, after its file."
-    return re.sub(r"(\.(jsonl?|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name) or "data"
+    return re.sub(r"(\.(jsonl?|ndjson|inter|csv|tsv|dat|data|txt|parquet|gz|bz2|xz))+$", "", Path(path).name) or "data"
 
 # %% ../nbs/07_data.ipynb #5bf677ab
 def file_facts(

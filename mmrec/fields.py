@@ -134,7 +134,8 @@ def plain_text(
 
 # %% ../nbs/05_fields.ipynb #9a4bd54b
 _NUMBERED = re.compile(r"\d+[Xx]?") # digits, as in an ISBN perhaps with an X at the end
-_ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2}", re.I)
+_ROUNDED = re.compile(r"\d(?:[.,]\d+E\+?|E\+)\d{2}", re.I) # as spreadsheets show large numbers
+_GUARDED = re.compile("(?:=\"(.*)\"|'(\\w+))")                # ="007" and '007 keep a spreadsheet from counting
 
 def as_id(
     value,          # a cell
@@ -148,17 +149,19 @@ def as_id(
     elif isinstance(value, (int, decimal.Decimal)): value = "" if isinstance(value, bool) else _digits(value)
     elif not isinstance(value, str): return ""
     value = _UNREADABLE.sub("", value).strip()
+    if value[:1] in ("=", "'") and (guarded := _GUARDED.fullmatch(value)): value = (guarded[1] or guarded[2] or "").strip()
     if not decimals and value.endswith(".0") and value[:-2].isdigit(): value = value[:-2]
-    if value.lower() in NOTHING or ("+" in value and _ROUNDED.fullmatch(value)): return ""
+    if value.lower() in NOTHING or (value[1:2] in ".,eE" and _ROUNDED.fullmatch(value)): return ""
     return value.zfill(width) if width and _NUMBERED.fullmatch(value) else value
 
 # %% ../nbs/05_fields.ipynb #0d02f297
-_PRICE = re.compile(r"[^\d.,{}<>:=]{0,12}[.,]?\d")
+_PRICE = re.compile(r"(?:[^\d.,{}<>=]|[.,](?!\d)){0,12}[.,]?\d")
 
 @functools.lru_cache(100_000)
 def _price(text, comma):
     "The first number in a text, None when there is none."
     from price_parser import Price
+    if text[:4].lower() == "one ": return 1.0 # as in 'One person found this helpful'
     if len(text) > 60 or not _PRICE.match(text): return None
     first = re.split(r"(?<=\d)[^\d.,'\s]*\s*(?:-|–|to)\s*(?=\D{0,4}\d)", text)[0] # of a range
     amount = Price.fromstring(first, decimal_separator="," if comma else ".").amount
@@ -329,7 +332,7 @@ class TimeEvidence:
     "What the cells of a column say about how its times are written."
     def __init__(self):
         self.units, self.numbers, self.orders, self.dates = Counter(), 0, Counter(), 0
-        self.dots, self.examples, self.shapes, self.kinds = 0, {}, {}, Counter()
+        self.dots, self.examples, self.shapes, self.kinds, self.rounded = 0, {}, {}, Counter(), 0
 
     def add(self,
         raw,   # cells [n]
@@ -340,6 +343,7 @@ class TimeEvidence:
         number, text, moment = _cell_kinds(raw)
         self.kinds += Counter(moments=int(moment.notna().sum()))
         values = number.dropna()
+        self.rounded += sum(isinstance(raw[i], str) and bool(_ROUNDED.fullmatch(raw[i].strip())) for i in values.index)
         self.numbers += len(values)
         for name, (low, high, _) in _UNITS.items():
             here = values.index[(values >= low) & (values < high)]
@@ -416,6 +420,7 @@ def decide(self:TimeEvidence,
     order, said = self._decide_order(day_first)
     languages, example = self._decide_languages(order)
     parts += [said] + ([f"words in {', '.join(languages)} (line {example[0]}: {example[1][:60]})"] if languages else [])
+    if self.rounded: parts.append(f"{self.rounded:,} were rounded by a spreadsheet and are only about right: export the column as text")
     return TimeNotation(units, order, languages, "; ".join(p for p in parts if p) or "nothing that can be read")
 
 @patch
@@ -494,7 +499,7 @@ class IdEvidence:
     ):
         "Look at some cells."
         text = "\n".join(x if type(x) is str else str(x) if type(x) is float else "" for x in cells)
-        if "+" in text and (rounded := [i for i, x in enumerate(cells) if _ROUNDED.fullmatch(str(x)[:40].strip())]):
+        if re.search(r"(?i)\de\+?\d\d(?!\S)", text) and (rounded := [i for i, x in enumerate(cells) if _ROUNDED.fullmatch(str(x)[:40].strip())]):
             self.example = self.example or (lines[rounded[0]], str(cells[rounded[0]]).strip())
             self.rounded += len(rounded)
         if "." in text: self.points += len(re.findall(r"(?m)^\d+\.(?!0$)\d+$", text))
@@ -541,7 +546,7 @@ def decimal_sign(
 
 # %% ../nbs/05_fields.ipynb #4c34f215
 class TextEvidence:
-    "Whether a column of texts belongs to the items: the same in all reviews of an item."
+    "Whether a column belongs to the items: the same in all reviews of an item."
     def __init__(self): self.first, self.same, self.differ = {}, 0, 0
 
     def add(self,
@@ -551,8 +556,9 @@ class TextEvidence:
         "Compare some texts with the first of their item."
         if self.differ > 1000: return # enough is known
         for item, text in zip(items, texts):
-            if not item or not isinstance(text, str) or text.strip().lower() in _NO_TEXT: continue
-            seen = hash(text.strip())
+            text = text.strip().lower() if isinstance(text, str) else _digits(text) if isinstance(text, (int, float)) else ""
+            if not item or text in _NO_TEXT: continue
+            seen = hash(text)
             known = self.first.setdefault(item, seen)
             self.same += known == seen
             self.differ += known != seen
@@ -594,7 +600,7 @@ class Survey:
         self.seen, self.rows, self.ratings, self.time = 0, 0, Counter(), TimeEvidence() # seen: with those that cannot be read
         self.ids = {what: IdEvidence() for what in ("user", "item") if what in mapping}
         self.numbers = {what: NumberEvidence() for what in ("helpful", "price") if what in mapping}
-        self.texts = {what: TextEvidence() for what in ("title", "text") if what in mapping and what in guessed and "rating" in mapping}
+        self.texts = {what: TextEvidence() for what in ("title", "text", "time") if what in mapping and what in guessed and "rating" in mapping}
 
     def add(self,
         pick,  # function from a field to its cells
@@ -726,7 +732,9 @@ def guess_columns(
 ):            # dict from field to column
     "For each field the column whose name is known to mean it; texts of items are joined from several."
     free = [c for c in reversed(columns) if c not in taken]
-    known, found = {_normal(tail): c for c in free if (tail := _tail(c))} | {_normal(c): c for c in free}, {}
+    bare = lambda name: re.sub(r"\(.*?\)|\[.*?\]", "", str(name)) # 'Rating (1-5)' is a rating
+    known = {_normal(bare(c)): c for c in free} | {_normal(tail): c for c in free if (tail := _tail(c))} | {_normal(c): c for c in free}
+    found = {}
     for what, words in names.items():
         hits = [known[w] for w in words.split() if w in known and known[w] not in found.values()]
         if hits: found[what] = hits[0]

@@ -43,11 +43,12 @@ NOTHING = frozenset(r"nan -nan none null nil na n/a n.a. #n/a #na <na> nat \n - 
 _DIGITS = r"[+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)"
 _STAR = ("stars?|sterne?n?|[ée]toiles?|estrellas?|estrelas?|stell[ae]|sterren|ster|stjärnor|stjerner?|"
          "tähteä|gwiazd(?:ka|ki|ek)|hvězd(?:a|y|iček|ičky)|зв[её]зд[аы]?|yıldız|points?|punkte?|"
-         "puntos?|つ星|颗星|星|점|点|分")
+         "puntos?|つ星|颗星|星|점|点|分|★|⭐")
 _OF = "/|out of|of|von|sur|su|de|di|van|av|ud af|af|ze?|из|üzerinden|[,，] ?最多"
-_MARK = re.compile(rf"({_DIGITS})\s*(?:{_STAR})?\s*(?:(?:{_OF})\s*({_DIGITS}))?\s*(?:{_STAR})?[.]?")
+_MARK = re.compile(rf"(?:(?:rated|rating|score|note|nota)\s*:?\s*)?({_DIGITS})\s*(?:{_STAR})?\s*(?:(?:{_OF})\s*({_DIGITS}))?\s*(?:{_STAR})?[.]?(?:\s*\(.{{0,20}}\))?")
 _WHOLE_FIRST = re.compile(rf"({_DIGITS})\s*つ星のうち\s*({_DIGITS})")   # as in Japanese
 _GLYPHS = re.compile("([★⭐🌟✭✮✯]+)([.]5)?([☆✩]*)")
+_COUNTS = dict(zip("one two three four five six seven eight nine ten".split(), range(1, 11)))
 
 # %% ../nbs/03_ratings.ipynb #e8a02cfd
 def _parts(word):
@@ -55,6 +56,8 @@ def _parts(word):
     if found := _GLYPHS.fullmatch(word):
         full, half, empty = len(found[1]), .5*bool(found[2]), len(found[3])
         return full + half, math.ceil(full + half) + empty if empty else None
+    if word.endswith("%"): word = word[:-1].rstrip() + "/100"
+    word = re.sub(r"^[a-z]+(?=[ -]stars?)", lambda m: str(_COUNTS.get(m[0], m[0])), word)
     first, found = _WHOLE_FIRST.fullmatch(word), _MARK.fullmatch(word)
     parts = first.groups()[::-1] if first else found.groups() if found else (None, None)
     return [float(x.replace(",", ".")) if x else None for x in parts]
