@@ -333,6 +333,7 @@ class TimeEvidence:
     def __init__(self):
         self.units, self.numbers, self.orders, self.dates = Counter(), 0, Counter(), 0
         self.dots, self.examples, self.shapes, self.kinds, self.rounded = 0, {}, {}, Counter(), 0
+        self.ends = set(), set() # first and last parts of dates without a year of four digits
 
     def add(self,
         raw,   # cells [n]
@@ -375,6 +376,7 @@ def _add_dates(self:TimeEvidence, parts, text, lines):
     can = pd.DataFrame(dict(dmy=day(a) & month(b), mdy=month(a) & day(b), ymd=short & month(b) & day(c)))
     self.orders += Counter({o: int(n) for o, n in can.sum().items()})
     self.dates += len(parts)
+    for seen, part in zip(self.ends, (parts[0], parts[2])): seen.update(part[short])
     self.dots += int(text[parts.index].str.match(r"\d{1,2}\.").sum())
     for order in can:
         others = can.drop(columns=order).any(axis=1) if order == "ymd" else can["mdy" if order == "dmy" else "dmy"]
@@ -390,6 +392,7 @@ def _decide_order(self:TimeEvidence, day_first):
     "The order of dates in numbers, and what to say of it."
     if not self.dates: return "", ""
     usual = "dmy" if (self.dots > self.dates/2 if day_first is None else day_first) else "mdy"
+    if len(self.ends[0]) < len(self.ends[1]): usual = "ymd" # of year and day, the year takes fewer values
     order = max((usual, "dmy", "mdy", "ymd"), key=lambda o: self.orders[o])
     rival = max((o for o in ("dmy", "mdy") if o != order), key=lambda o: self.orders[o])
     shown = lambda o: self._shown(o if o in self.examples else "any")
@@ -520,7 +523,7 @@ def zeros_lost(
 # %% ../nbs/05_fields.ipynb #d2557b47
 class NumberEvidence:
     "What the cells of a column say about the sign that begins its decimals."
-    def __init__(self): self.commas, self.points, self.examples = 0, 0, {}
+    def __init__(self): self.commas, self.points, self.open, self.examples = 0, 0, 0, {}
 
     def add(self,
         cells, # cells [n]
@@ -530,6 +533,9 @@ class NumberEvidence:
         for cell, line in zip(cells, lines):
             number = re.search(r"\d[\d.,]*\d", cell) if isinstance(cell, str) and len(cell) < 60 else None
             sign = decimal_sign(number[0]) if number else None
+            if number and not sign and re.fullmatch(r"\d+[.,]\d{3}", number[0]):
+                self.open += 1
+                self.examples.setdefault("open", (line, cell.strip()))
             if not sign: continue
             if sign == ",": self.commas += 1
             else: self.points += 1
@@ -635,6 +641,9 @@ def said(self:Survey,
                                  f"(line {e.example[0]}: {e.example[1]!r}): export the column as text")
     for what, e in self.numbers.items():
         if e.commas > e.points: out.append(f"a comma begins the decimals in '{mapping[what]}' (line {e.examples[','][0]}: {e.examples[','][1]!r})")
+        if e.open and not e.commas and not e.points:
+            out.append(f"nothing in '{mapping[what]}' shows whether {e.examples['open'][1]!r} is more than a thousand (line "
+                       f"{e.examples['open'][0]}): a point is read as the beginning of decimals, a comma as a separator of thousands")
         if min(e.commas, e.points): out.append(f"numbers in '{mapping[what]}' contradict each other: {e.points:,} with a point "
                                                f"and {e.commas:,} with a comma before their decimals")
     return out

@@ -47,7 +47,7 @@ _STAR = ("stars?|sterne?n?|[ée]toiles?|estrellas?|estrelas?|stell[ae]|sterren|s
 _OF = "/|out of|of|von|sur|su|de|di|van|av|ud af|af|ze?|из|üzerinden|[,，] ?最多"
 _MARK = re.compile(rf"(?:(?:rated|rating|score|note|nota)\s*:?\s*)?({_DIGITS})\s*(?:{_STAR})?\s*(?:(?:{_OF})\s*({_DIGITS}))?\s*(?:{_STAR})?[.]?(?:\s*\(.{{0,20}}\))?")
 _WHOLE_FIRST = re.compile(rf"({_DIGITS})\s*つ星のうち\s*({_DIGITS})")   # as in Japanese
-_GLYPHS = re.compile("([★⭐🌟✭✮✯]+)([.]5)?([☆✩]*)")
+_GLYPHS = re.compile("([★⭐🌟✭✮✯]*)([.]5)?([☆✩]*)")
 _COUNTS = dict(zip("one two three four five six seven eight nine ten".split(), range(1, 11)))
 
 # %% ../nbs/03_ratings.ipynb #e8a02cfd
@@ -83,8 +83,8 @@ def rating_key(
 _UNSEEN = re.compile("[\ufffd\0\ufe0f\u200b\u200e\u200f\ud800-\udfff]") # broken, or without a shape
 
 # %% ../nbs/03_ratings.ipynb #b566afdc
-_UP = ("true", "yes", "y", "up", "like", "liked", "recommended", "positive", "thumbs up")
-_DOWN = ("false", "no", "n", "down", "dislike", "disliked", "not recommended", "negative", "thumbs down")
+_UP = ("true", "yes", "y", "up", "like", "liked", "recommended", "positive", "thumbs up", "👍")
+_DOWN = ("false", "no", "n", "down", "dislike", "disliked", "not recommended", "negative", "thumbs down", "👎")
 
 # %% ../nbs/03_ratings.ipynb #3e0ac850
 @patch(cls_method=True)
@@ -229,9 +229,19 @@ def _infer_numbers(counts, top=None):
     low = low if low <= 0 else step or 0
     if total < 200 and not top: high = next((h for h in (5, 10) if high <= h), high)
     if step is None or (high - low)/step > 20:
+        if spec := _even_steps(common): return RatingScale.parse(spec)
         raise MmrecError(f"{len(counts)} different ratings from {low:g} to {high:g}: too many for classes",
                          fix="say which belong together, e.g. scale 'low=0..33<middle=34..66<high=67..100'")
     return RatingScale.parse(f"{low:g}-{max(high, low + step):g}:{step:g}")
+
+# %% ../nbs/03_ratings.ipynb #60f6336f
+def _even_steps(values):
+    "The scale of values that lie evenly apart, hardly one left out; None for others."
+    values = sorted(values)
+    step = min(np.diff(values), default=0)
+    places = [(v - values[0])/step for v in values] if len(values) > 2 and step > 0 else [.5]
+    if any(abs(p - round(p)) > 1e-6 for p in places) or places[-1] > 20 or places[-1] >= 1.5*len(values): return None
+    return f"{values[0]:g}-{values[-1]:g}:{step:g}"
 
 # %% ../nbs/03_ratings.ipynb #c7b11d9e
 def _infer_fractions(counts):
