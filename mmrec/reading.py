@@ -8,7 +8,7 @@ __all__ = ['MAX_LINE', 'DEEP', 'AHEAD', 'DELIMITERS', 'open_bytes', 'Batch', 'Ba
            'read_records']
 
 # %% ../nbs/04_reading.ipynb #dd5ab33f
-import ast, bz2, codecs, contextlib, csv, datetime, decimal, functools, glob, gzip, io, itertools, json, lzma, os, re, tarfile, zipfile, zlib
+import ast, bz2, codecs, contextlib, csv, datetime, decimal, functools, glob, gzip, io, itertools, json, lzma, mmap, os, re, tarfile, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -178,7 +178,7 @@ def line_batches(
     newline="\n",       # what ends a line: '\n', or 'any' where a CR does so too
 ):                      # iterator of `LineBatch`
     "Go through a file block by block, in memory that does not depend on its size; the next block is read while one is used."
-    this, other = (memoryview(bytearray(max_bytes + 1 + size)) for _ in range(2))
+    this, other = (memoryview(mmap.mmap(-1, max_bytes + 1 + size)) for _ in range(2)) # takes memory only where it is written
     first, at, whole, idle = 1, 0, max(1, os.path.getsize(path)) if os.path.exists(path) else 1, 0
     with open_bytes(path, encoding) as f, ThreadPoolExecutor(1) as pool:
         ahead, carry = pool.submit(_fill, f, this, 0, size, max_bytes, newline), 0
@@ -294,23 +294,21 @@ def parse_json(
     try: record = orjson.loads(raw)
     except ValueError: record = _exact(raw)
     if not isinstance(record, dict): raise ValueError("not a record")
-    _check_depth(record, raw)
     return _exact(raw) if _rounded(record.values()) else record
 
 # %% ../nbs/04_reading.ipynb #472e8779
-def _rounded(values):
-    "Whether some number is so large that a float may have lost digits of it."
+def _rounded(values, deep=DEEP):
+    "Whether a number is so large that a float may have lost digits of it; ValueError for what is nested too deep."
+    if not deep: raise ValueError(f"nested more than {DEEP} deep")
+    found = False
     for v in values:
         kind = type(v)
-        if kind is float:
-            if not -2.**53 < v < 2.**53: return True
-        elif kind is dict or kind is list:
-            if v and _rounded(v.values() if kind is dict else v): return True
-    return False
-
-def _check_depth(value, raw):
-    "Raise ValueError for what is nested too deep."
-    if raw.count(b"[") + raw.count(b"{") > DEEP and _deeper(value, DEEP): raise ValueError(f"nested more than {DEEP} deep")
+        if kind is str or kind is int: continue
+        if kind is float: found = found or not -2.**53 < v < 2.**53
+        elif kind is dict:
+            if v and _rounded(v.values(), deep - 1): found = True
+        elif kind is list and v and _rounded(v, deep - 1): found = True
+    return found
 
 def _deeper(value, most):
     "Whether lists and records are nested more than so deep."
@@ -396,13 +394,14 @@ def parse_row(
 ):          # record; raises ValueError with the reason when the row cannot be read
     "Make a row into a record."
     if isinstance(raw, BadRow): raise ValueError(raw)
-    if isinstance(raw, dict): return _untyped(raw) if source.extended else raw
+    untyped = lambda record: {k: _untyped(v) for k, v in record.items()} if source.extended else record
+    if isinstance(raw, dict): return untyped(raw)
     if source.kind == "table": return _table_record(source, raw)
     if not isinstance(raw, bytes): raise ValueError("not a record")
     if source.loose: raw = raw[max(0, raw.find(b"{")):raw.rfind(b"}") + 1]
     try: record = (parse_python if source.kind == "python lines" else parse_json)(raw)
     except ValueError as e: raise ValueError(str(e) if str(e).startswith(("not a record", "nested more")) else "malformed line") from e
-    return _untyped(record) if source.extended else record
+    return untyped(record)
 
 def _table_record(source, cells):
     "Cells with the names of their columns."
@@ -520,14 +519,20 @@ def _sniff_lines(path, head):
     source = Source(path, "json lines", encoding=encoding, newline=newline, recognised=said + ("line ends are CR",)*(newline == "any"))
     blocks = line_batches(path, encoding=encoding, newline=newline)
     lines = [raw.strip() for raw in itertools.islice((raw for batch in blocks for _, raw in batch if isinstance(raw, bytes) and raw.strip()), 1000)]
-    tries = [source, replace(source, loose=True, recognised=source.recognised + ("commas or brackets around the lines",)), replace(source, kind="python lines")]
-    found = [(source, _parsed(source, lines)) for source in tries]
-    source, records = max(found, key=lambda pair: len(pair[1]))
+    source, records = _best_try(source, lines)
     alone = len(lines) == 1 and (lines[0][:1] == b"[" or records and _table_in(records[0])[0] is not None)
     if alone or not records or source.loose and len(records) < 2 or len(records) < .5*len(lines) and not _parsed(source, lines[:1]): return _sniff_document(source)
     return _with_keys(source, records, lines)
 
 # %% ../nbs/04_reading.ipynb #8bdaf2d6
+def _best_try(source, lines):
+    "The kind of lines that gives the most records, and these."
+    best = source, []
+    for trial in (source, replace(source, loose=True, recognised=source.recognised + ("commas or brackets around the lines",)),
+                  replace(source, kind="python lines")):
+        if len(best[1]) < .5*len(lines) and len(found := _parsed(trial, lines)) > len(best[1]): best = trial, found
+    return best
+
 def _parsed(source, lines):
     "The records of those lines that hold one."
     records = []
@@ -545,7 +550,7 @@ def _encoding_of_records(path, head):
 def _with_keys(source, records, lines=()):
     "A `Source` with the keys met in records, and those of records within."
     said = list(source.recognised)
-    if extended := any(map(_is_typed, records)): records = [_untyped(r) for r in records]; said.append("MongoDB's extended JSON")
+    if extended := any(map(_is_typed, records)): records = [{k: _untyped(v) for k, v in r.items()} for r in records]; said.append("MongoDB's extended JSON")
     for line, raw in enumerate(lines[:100], 1):
         if twice := _twice(raw): said.append(f"the key {twice!r} comes twice in a record (the first is record {line}): the last counts"); break
     keys = dict.fromkeys(str(k) for r in records for k in r)
@@ -584,9 +589,9 @@ def _load_document(source, limit=500_000_000):
     try: value = orjson.loads(raw)
     except ValueError: value = None
     try:
-        if value is None or _rounded([value]): value = _exact(raw)
-    except (ValueError, RecursionError) as e:
-        rows = [] if isinstance(e, RecursionError) else list(_pieces(raw))
+        if value is None or _has_rounded(value): value = _exact(raw)
+    except ValueError as e:
+        rows = list(_pieces(raw))
         if any(isinstance(r, dict) for _, r in rows): return rows, ("records written over several lines",)
         raise MmrecError(f"not valid JSON ({e})", where=source.path, fix="write one record a line: jq -c '.[]'") from e
     table, said = _table_in(value)
@@ -603,6 +608,11 @@ def _pieces(raw):
         try: value = orjson.loads(piece if piece[:1] == b"[" else piece.rstrip(b"], \t\r\n"))
         except ValueError: value = BadRow("malformed line")
         yield from ((line, row) for row in _shallow(value if isinstance(value, list) else [value]))
+
+def _has_rounded(value):
+    "Whether a whole file is to be read again with all digits."
+    try: return _rounded([value], 4*DEEP)
+    except ValueError: return True
 
 def _shallow(rows):
     "Rows, those that are nested too deep as `BadRow`."
@@ -795,14 +805,20 @@ DELIMITERS = ("::", "\t", ";", ",", "|"), (" ",) # the second where none of the 
 
 def _cut(lines, delimiter):
     "How well a delimiter cuts lines: (score, number of cells, share of the rows that have them)."
-    trial = Source(Path(), "table", (), delimiter)
+    trial = Source(Path(), "table", (), delimiter, spaced=_spaced(lines, delimiter))
     lengths = [len(row) for _, row, _ in _records(lines, trial)]
     best = 0, 0, 0
     for n in {n for n in [*lengths[:5], *(n for n, _ in Counter(lengths).most_common(2))] if n > 1}:
-        rows = [row for _, row, _ in _records(lines, replace(trial, columns=("",)*n))]
-        share = np.mean([not isinstance(row, BadRow) and _fits(row, n) for row in rows])
-        if delimiter != " " or n > 2 and share > .98: best = max(best, (share**2*np.log2(n), n, share)) # words are no cells
+        fits = [not isinstance(row, BadRow) and _fits(row, n) for _, row, _ in _records(lines, replace(trial, columns=("",)*n))]
+        if delimiter == " " and (n < 3 or not all(fits[1:])): continue # words of a text are no cells
+        best = max(best, (np.mean(fits)**2*np.log2(n), n, np.mean(fits)))
     return best
+
+# %% ../nbs/04_reading.ipynb #f2d74935
+def _spaced(lines, delimiter):
+    "Whether quoted cells have a blank before them."
+    text, d = "".join(t or "" for _, t in lines), re.escape(delimiter)
+    return delimiter != " " and bool(re.search(rf'{d} +"', text)) and not re.search(rf'{d}"', text)
 
 # %% ../nbs/04_reading.ipynb #266946a3
 def _sniff_table(path, head):
@@ -842,8 +858,7 @@ def _with_quoting(source, seen, lines):
     if not seen["quotes"]: return source
     text, d = "".join(t or "" for _, t in lines), re.escape(source.delimiter)
     escaped = bool(re.search(rf'[^\\]\\"(?!{d}|$)', text, re.M)) and '""' not in text.replace(f'{source.delimiter}""', "")
-    spaced = bool(re.search(rf'{d} +"', text)) and not re.search(rf'{d}"', text)
-    source = replace(source, escaped=escaped, spaced=spaced, numbers=_numbers([row for _, row, _ in _records(lines, source)], len(source.columns)))
+    source = replace(source, escaped=escaped, spaced=_spaced(lines, source.delimiter), numbers=_numbers([row for _, row, _ in _records(lines, source)], len(source.columns)))
     throughout = max(Counter(k for _, t in lines for k, c in enumerate((t or "").rstrip("\n").split(source.delimiter)) if c[:1] == '"' == c[-1:]).values(), default=0)
     needed = stray = first = 0
     for number, row, line in _records(_text_lines(source, telling=b'"'), source):
@@ -868,7 +883,9 @@ def _is_header(first, body, numbers):
     if len(first) > 3 and [c.strip() for c in first] == [str(k) for k in range(len(first))]: return True # by pandas
     filled = [c for k in numbers if (c := first[k].strip().lower()) not in ("", "na", "n/a", "nan", "null", "none", r"\n", "-")]
     words, figures = sum(not _is_number(c) for c in filled), sum(_is_number(c) for k, c in enumerate(first) if k not in numbers)
-    return words > 0 or len(filled) <= figures
+    shape = lambda cell: re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", cell.strip()))
+    alike = lambda k: "9" in shape(first[k]) and all(len(row) > k and shape(row[k]) == shape(first[k]) for row in body)
+    return words > 0 or len(filled) <= figures and not any(alike(k) for k in range(len(first)) if k not in numbers)
 
 # %% ../nbs/04_reading.ipynb #cea4776d
 def _with_columns(source, lines):
