@@ -518,7 +518,8 @@ def _sniff_lines(path, head):
     encoding, said = _encoding_of_records(path, head)
     source = Source(path, "json lines", encoding=encoding, newline=newline, recognised=said + ("line ends are CR",)*(newline == "any"))
     blocks = line_batches(path, encoding=encoding, newline=newline)
-    lines = [raw.strip() for raw in itertools.islice((raw for batch in blocks for _, raw in batch if isinstance(raw, bytes) and raw.strip()), 1000)]
+    rows = (raw for batch in blocks if isinstance(batch, LineBatch) for _, raw in batch.filled() if isinstance(raw, bytes))
+    lines = [raw.strip() for raw in itertools.islice(rows, 1000)]
     source, records = _best_try(source, lines)
     alone = len(lines) == 1 and (lines[0][:1] == b"[" or records and _table_in(records[0])[0] is not None)
     if alone or not records or source.loose and len(records) < 2 or len(records) < .5*len(lines) and not _parsed(source, lines[:1]): return _sniff_document(source)
@@ -680,7 +681,7 @@ def _survey(path, size=1 << 23):
             block += f.readline(1 << 16)
             idle = _idle(path, idle + len(block) if block.isspace() or not re.search(rb"[\r\n]", block) else 0)
             if not block.isascii(): _odd_lines(block, seen, odd)
-            if b"\r" in block: seen["CR"] += len(re.findall(rb"\r(?!\r*\n)", block))
+            if block.count(b"\r") > block.count(b"\r\n"): seen["CR"] += len(re.findall(rb"\r(?!\r*\n)", block))
             seen.update({"LF": block.count(b"\n"), "quotes": block.count(b'"')})
     return seen, odd
 
@@ -797,7 +798,8 @@ def _text(raw, newline):
     "Bytes as text in which only LF ends a line; NUL becomes U+FFFD."
     text = raw.decode("utf-8", "replace")
     if "\0" in text: text = text.replace("\0", "\ufffd")
-    if "\r" in text: text = re.sub("\r*\n", "\n", text).replace("\r", "\n" if newline == "any" else " ")
+    if "\r" in text: text = text.replace("\r\n", "\n")
+    if "\r" in text: text = re.sub("\r+\n", "\n", text).replace("\r", "\n" if newline == "any" else " ")
     return text
 
 # %% ../nbs/04_reading.ipynb #4177336b
