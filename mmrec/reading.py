@@ -8,7 +8,8 @@ __all__ = ['MAX_LINE', 'DEEP', 'AHEAD', 'DELIMITERS', 'open_bytes', 'Batch', 'Ba
            'read_records']
 
 # %% ../nbs/04_reading.ipynb #dd5ab33f
-import ast, bz2, codecs, contextlib, csv, datetime, decimal, functools, glob, gzip, io, itertools, json, lzma, mmap, os, re, tarfile, zipfile, zlib
+import ast, bz2, codecs, contextlib, csv, datetime, decimal, functools, glob, gzip, io, itertools
+import json, lzma, mmap, os, re, tarfile, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -82,6 +83,7 @@ def _torn(path, error):
     return MmrecError(f"the packed file is cut off or damaged ({error})", where=path,
                       fix="download or copy it again; nothing of it was used")
 
+# %% ../nbs/04_reading.ipynb #6fe09222
 def _as_utf8(unpacked, encoding=None):
     "The stream without its byte order mark, as UTF-8."
     start = unpacked.peek(4)[:4]
@@ -96,10 +98,14 @@ def _as_utf8(unpacked, encoding=None):
 def _archive(path, kind, members, command):
     "The error for an archive, with the names of what is in it."
     try: names = members(path)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError): names = []
-    if any(n in ("xl/workbook.xml", "content.xml") for n in names): return MmrecError("an Excel file or another spreadsheet, which is a zip archive", where=path, fix="save it as CSV")
-    return MmrecError(kind + (f" with {_listed(names)} in it" if names else ""), where=path, fix=f"unpack it first ({command} {Path(path).name}) and name the file within")
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError,
+            zipfile.BadZipFile, NotImplementedError): names = []
+    if {"xl/workbook.xml", "content.xml"} & set(names):
+        return MmrecError("an Excel file or another spreadsheet, which is a zip archive", where=path, fix="save it as CSV")
+    return MmrecError(kind + (f" with {_listed(names)} in it" if names else ""), where=path,
+                      fix=f"unpack it first ({command} {Path(path).name}) and name the file within")
 
+# %% ../nbs/04_reading.ipynb #2a6468f7
 def _tar_members(path, most=20):
     with open_bytes(path) as f, tarfile.open(fileobj=f, mode="r|") as tar:
         return [m.name for m in itertools.islice(tar, most) if m.isfile()]
@@ -107,7 +113,9 @@ def _tar_members(path, most=20):
 def _zip_members(path):
     with zipfile.ZipFile(path) as archive: return [n for n in archive.namelist() if not n.endswith("/")]
 
-def _listed(names, most=4): return ", ".join(map(str, names[:most])) + (f", … ({len(names)})" if len(names) > most else "")
+# %% ../nbs/04_reading.ipynb #bb70f154
+def _listed(names, most=4):
+    return ", ".join(map(str, names[:most])) + (f", … ({len(names)})" if len(names) > most else "")
 
 # %% ../nbs/04_reading.ipynb #55ddebcf
 class Batch:
@@ -178,7 +186,7 @@ def line_batches(
     newline="\n",       # what ends a line: '\n', or 'any' where a CR does so too
 ):                      # iterator of `LineBatch`
     "Go through a file block by block, in memory that does not depend on its size; the next block is read while one is used."
-    this, other = (memoryview(mmap.mmap(-1, max_bytes + 1 + size)) for _ in range(2)) # takes memory only where it is written
+    this, other = (memoryview(mmap.mmap(-1, max_bytes + 1 + size)) for _ in range(2)) # memory where it is written
     first, at, whole, idle = 1, 0, max(1, os.path.getsize(path)) if os.path.exists(path) else 1, 0
     with open_bytes(path, encoding) as f, ThreadPoolExecutor(1) as pool:
         ahead, carry = pool.submit(_fill, f, this, 0, size, max_bytes, newline), 0
@@ -210,6 +218,7 @@ def _fill(f, buffer, carry, size, max_bytes, newline="\n"):
         ends, stop = ends - gap, stop - gap
     return ends, stop
 
+# %% ../nbs/04_reading.ipynb #d61407a8
 def _line_ends(block, newline):
     "Where the lines of a block end; whether a CR at its end is one shows in the next block."
     if newline != "any": return np.flatnonzero(block == 10)
@@ -267,17 +276,20 @@ def place(self:Source,
         line -= n
     return self.parts[-1].place(line) if self.parts else f"{self.path.name}:{line}"
 
+# %% ../nbs/04_reading.ipynb #4c324e1a
 @patch(as_prop=True)
 def ends(self:Source):
     "Name of each of several files, and the number of its last line."
     counts = itertools.accumulate(_count_lines(part) for part in self.parts)
     return [[part.path.name, n] for part, n in zip(self.parts, counts)]
 
+# %% ../nbs/04_reading.ipynb #9fde905f
 def _count_lines(source):
     "Number of lines of one file; of rows, where there are no lines."
     stat = source.path.stat()
     return _lines_counted(source, stat.st_size, stat.st_mtime_ns)
 
+# %% ../nbs/04_reading.ipynb #700cc7af
 @functools.lru_cache(10_000)
 def _lines_counted(source, size, changed):
     last = 0
@@ -310,6 +322,7 @@ def _rounded(values, deep=DEEP):
         elif kind is list and v and _rounded(v, deep - 1): found = True
     return found
 
+# %% ../nbs/04_reading.ipynb #8fb9305a
 def _deeper(value, most):
     "Whether lists and records are nested more than so deep."
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
@@ -319,25 +332,29 @@ def _deeper(value, most):
 def _exact(raw):
     "Parse JSON with all digits, and with patience."
     text = raw.decode("utf-8-sig", "replace").replace("\0", "\ufffd")
-    try: value = json.loads(text, strict=False, parse_int=_whole, parse_float=_decimal, parse_constant=lambda _: np.nan)
+    try: value = _PATIENT.decode(text)
     except RecursionError: raise ValueError(f"nested more than {DEEP} deep") from None
     return _plain(value) if re.search(r"\\u[dD][89a-fA-F]", text) else value
 
+# %% ../nbs/04_reading.ipynb #8e7d9a10
 def _whole(digits):
     "An integer, as text when it has more than 64 bits."
     return int(digits) if len(digits) < 19 or len(digits) < 21 and -1 << 63 <= int(digits) < 1 << 64 else digits
 
+# %% ../nbs/04_reading.ipynb #0a7ea908
 def _decimal(digits):
     "A float, or its text when a float would change its whole part."
     number = float(digits)
     return number if abs(number) < 2.**53 or np.isfinite(number) and "e" in digits.lower() else digits
+
+_PATIENT = json.JSONDecoder(strict=False, parse_int=_whole, parse_float=_decimal, parse_constant=lambda _: np.nan)
 
 # %% ../nbs/04_reading.ipynb #573e25d9
 def _plain(value, depth=0):
     "A value made of dictionaries, lists, text, numbers, dates and None."
     if depth > DEEP + 1: raise ValueError(f"nested more than {DEEP} deep")
     if value is None or isinstance(value, (bool, datetime.date)): return value
-    if isinstance(value, str): return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, str): return value if value.isascii() else _text_of(value)
     if isinstance(value, int): return value if -1 << 63 <= value < 1 << 64 else _digits(value)
     if isinstance(value, float): return value if abs(value) < np.inf else np.nan
     if isinstance(value, dict): return {str(_plain(k, depth + 1)): _plain(v, depth + 1) for k, v in value.items()}
@@ -346,12 +363,19 @@ def _plain(value, depth=0):
     if isinstance(value, decimal.Decimal): return _from_decimal(value)
     return value.item() if isinstance(value, np.generic) else str(value)
 
+# %% ../nbs/04_reading.ipynb #a6a53121
+def _text_of(value):
+    "Text without lone surrogates."
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+# %% ../nbs/04_reading.ipynb #0fb0e11a
 def _from_decimal(value):
     "An integer, or a float if it has all the digits, or text."
     if not value.is_finite(): return None
     if value.as_tuple().exponent >= 0: return _plain(int(value)) if value.adjusted() < 4000 else str(value)
     return float(value) if len(value.as_tuple().digits) < 16 else format(value, "f")
 
+# %% ../nbs/04_reading.ipynb #3d4565b0
 def _digits(number):
     "A huge integer as text."
     try: return str(number)
@@ -380,7 +404,10 @@ def _untyped(value):
         if kind in ("$numberDouble", "$numberDecimal"): return _plain(_decimal(inner))
     return (inner.get("t", inner.get("base64")) if isinstance(inner, dict) else inner)
 
-def _is_typed(value): return isinstance(value, dict) and any(isinstance(v, dict) and next(iter(v), "")[:1] == "$" for v in value.values())
+# %% ../nbs/04_reading.ipynb #e4404fd5
+def _is_typed(record):
+    "Whether a record holds a value with its type."
+    return any(isinstance(v, dict) and next(iter(v), "")[:1] == "$" for v in record.values())
 
 # %% ../nbs/04_reading.ipynb #139e6a82
 def _fits(row, n):
@@ -400,9 +427,11 @@ def parse_row(
     if not isinstance(raw, bytes): raise ValueError("not a record")
     if source.loose: raw = raw[max(0, raw.find(b"{")):raw.rfind(b"}") + 1]
     try: record = (parse_python if source.kind == "python lines" else parse_json)(raw)
-    except ValueError as e: raise ValueError(str(e) if str(e).startswith(("not a record", "nested more")) else "malformed line") from e
+    except ValueError as e:
+        raise e if str(e).startswith(("not a record", "nested more")) else ValueError("malformed line") from e
     return untyped(record)
 
+# %% ../nbs/04_reading.ipynb #3d8e7552
 def _table_record(source, cells):
     "Cells with the names of their columns."
     n = len(source.columns)
@@ -449,6 +478,7 @@ def _files(path):
 
 _NO_SHARD = re.compile(r"[._].*|(readme|license|changelog)\b.*|.*\.(crc|md5|sha\d+|md|html?|ya?ml|py|lock|log)", re.I)
 
+# %% ../nbs/04_reading.ipynb #39c9548f
 def _natural(path):
     "A key by which part-2 comes before part-10."
     return [int(t) if t.isdigit() else t for t in re.split(r"([0-9]+)", str(path))]
@@ -486,6 +516,7 @@ def _with_names(part, first, said):
     said.append(f"{part.path.name} has no line of headings: its columns are those of {first.path.name}")
     return replace(part, columns=first.columns)
 
+# %% ../nbs/04_reading.ipynb #ed82ff16
 def _check_alike(part, first):
     "Refuse a part that is of another kind than the first, or has other columns."
     shared = len(set(part.columns) & set(first.columns))
@@ -499,9 +530,11 @@ def _parquet_source(path):
     with _parquet_file(path) as file: schema = file.schema_arrow
     said = []
     names = _unlike([_plain(n) for n in schema.names], said)
-    inner = [f"{name}.{f.name}" for name, kind in zip(names, schema.types) if str(kind)[:6] == "struct" and kind.num_fields <= 30 for f in kind]
+    inner = [f"{name}.{f.name}" for name, kind in zip(names, schema.types)
+             if str(kind)[:6] == "struct" and kind.num_fields <= 30 for f in kind]
     return Source(path, "parquet", (*names, *inner), recognised=tuple(said))
 
+# %% ../nbs/04_reading.ipynb #93d6b36e
 @contextlib.contextmanager
 def _parquet_file(path):
     "An open Parquet file; damage shows as an `MmrecError`."
@@ -516,24 +549,27 @@ def _sniff_lines(path, head):
     "The `Source` of a file that begins with a brace or a bracket."
     newline = "any" if head.count(b"\r") - head.count(b"\r\n") > head.count(b"\n") else "\n"
     encoding, said = _encoding_of_records(path, head)
-    source = Source(path, "json lines", encoding=encoding, newline=newline, recognised=said + ("line ends are CR",)*(newline == "any"))
+    said += ("line ends are CR",)*(newline == "any")
+    source = Source(path, "json lines", encoding=encoding, newline=newline, recognised=said)
     blocks = line_batches(path, encoding=encoding, newline=newline)
-    rows = (raw for batch in blocks if isinstance(batch, LineBatch) for _, raw in batch.filled() if isinstance(raw, bytes))
+    rows = (raw for batch in blocks if isinstance(batch, LineBatch) for _, raw in batch.filled()
+            if isinstance(raw, bytes))
     lines = [raw.strip() for raw in itertools.islice(rows, 1000)]
     source, records = _best_try(source, lines)
     alone = len(lines) == 1 and (lines[0][:1] == b"[" or records and _table_in(records[0])[0] is not None)
-    if alone or not records or source.loose and len(records) < 2 or len(records) < .5*len(lines) and not _parsed(source, lines[:1]): return _sniff_document(source)
-    return _with_keys(source, records, lines)
+    few = source.loose and len(records) < 2 or len(records) < .5*len(lines) and not _parsed(source, lines[:1])
+    return _sniff_document(source) if alone or not records or few else _with_keys(source, records, lines)
 
 # %% ../nbs/04_reading.ipynb #8bdaf2d6
 def _best_try(source, lines):
     "The kind of lines that gives the most records, and these."
     best = source, []
-    for trial in (source, replace(source, loose=True, recognised=source.recognised + ("commas or brackets around the lines",)),
-                  replace(source, kind="python lines")):
+    said = source.recognised + ("commas or brackets around the lines",)
+    for trial in (source, replace(source, loose=True, recognised=said), replace(source, kind="python lines")):
         if len(best[1]) < .5*len(lines) and len(found := _parsed(trial, lines)) > len(best[1]): best = trial, found
     return best
 
+# %% ../nbs/04_reading.ipynb #e73220cc
 def _parsed(source, lines):
     "The records of those lines that hold one."
     records = []
@@ -541,6 +577,7 @@ def _parsed(source, lines):
         with contextlib.suppress(ValueError): records.append(parse_row(source, raw))
     return records
 
+# %% ../nbs/04_reading.ipynb #371f94e1
 def _encoding_of_records(path, head):
     "JSON is UTF-8; should its beginning not be, all of the file decides."
     seen = Counter()
@@ -551,18 +588,23 @@ def _encoding_of_records(path, head):
 def _with_keys(source, records, lines=()):
     "A `Source` with the keys met in records, and those of records within."
     said = list(source.recognised)
-    if extended := any(map(_is_typed, records)): records = [{k: _untyped(v) for k, v in r.items()} for r in records]; said.append("MongoDB's extended JSON")
-    for line, raw in enumerate(lines[:100], 1):
-        if twice := _twice(raw): said.append(f"the key {twice!r} comes twice in a record (the first is record {line}): the last counts"); break
+    if extended := any(map(_is_typed, records)):
+        records = [{k: _untyped(v) for k, v in r.items()} for r in records]
+        said.append("MongoDB's extended JSON")
+    twice = next((f"{key!r} comes twice in a record (the first is record {k})" for k, raw in enumerate(lines[:100], 1)
+                  if (key := _twice(raw)) is not None), None)
+    if twice: said.append(f"the key {twice}: the last counts")
     keys = dict.fromkeys(str(k) for r in records for k in r)
     return replace(source, columns=(*keys, *_inner_keys(records)), extended=extended, recognised=tuple(said))
 
+# %% ../nbs/04_reading.ipynb #3ad22515
 def _inner_keys(records, most=30):
     "Names such as 'author.steamid' for what records hold within records."
     found = {}
     for record in records:
         for key, value in record.items():
-            if isinstance(value, dict): found.setdefault(key, {}).update(dict.fromkeys(f"{key}.{k}" for k in [*value, *_inner_keys([value])]))
+            names = [*value, *_inner_keys([value])] if isinstance(value, dict) else ()
+            found.setdefault(key, {}).update((f"{key}.{k}", 1) for k in names)
     return [name for key, names in found.items() if len(names) <= most for name in names if name not in record]
 
 # %% ../nbs/04_reading.ipynb #5741a8b8
@@ -583,10 +625,13 @@ def _sniff_document(source):
     if not records: raise MmrecError("holds no JSON records", where=source.path, fix="write one record a line (jq -c . does it)")
     return _with_keys(replace(source, kind="json array", loose=False, recognised=source.recognised + said), records)
 
+# %% ../nbs/04_reading.ipynb #4e4c1cf6
 def _load_document(source, limit=500_000_000):
     "Pairs of place and record of a JSON file that cannot be streamed, and a sentence about its shape."
     with open_bytes(source.path, source.encoding) as f: raw = f.read(limit + 1)
-    if len(raw) > limit: raise MmrecError(f"a JSON file of more than {limit/1e6:.0f} MB that is not one record a line", where=source.path, fix="write one record a line: jq -c '.[]'")
+    fix = "write one record a line: jq -c '.[]'"
+    if len(raw) > limit:
+        raise MmrecError(f"a JSON file of more than {limit/1e6:.0f} MB that is not one record a line", where=source.path, fix=fix)
     try: value = orjson.loads(raw)
     except ValueError: value = None
     try:
@@ -594,7 +639,7 @@ def _load_document(source, limit=500_000_000):
     except ValueError as e:
         rows = list(_pieces(raw))
         if any(isinstance(r, dict) for _, r in rows): return rows, ("records written over several lines",)
-        raise MmrecError(f"not valid JSON ({e})", where=source.path, fix="write one record a line: jq -c '.[]'") from e
+        raise MmrecError(f"not valid JSON ({e})", where=source.path, fix=fix) from e
     table, said = _table_in(value)
     return list(enumerate(_shallow([value] if table is None else table), 1)), said
 
@@ -604,23 +649,27 @@ def _pieces(raw):
     starts = [m.start() for m in re.finditer(rb"(?m)^[{\[]", raw)]
     line, at = 1, 0
     for start, stop in zip(starts, [*starts[1:], len(raw)]):
-        line, at, piece = line + raw.count(b"\n", at, start), start, raw[start:stop].strip(b", \t\r\n")
+        line, at = line + raw.count(b"\n", at, start), start
+        piece = raw[start:stop].strip(b", \t\r\n")
         if piece in (b"[", b"]"): continue
         try: value = orjson.loads(piece if piece[:1] == b"[" else piece.rstrip(b"], \t\r\n"))
         except ValueError: value = BadRow("malformed line")
         yield from ((line, row) for row in _shallow(value if isinstance(value, list) else [value]))
 
+# %% ../nbs/04_reading.ipynb #27b53a11
 def _has_rounded(value):
     "Whether a whole file is to be read again with all digits."
     try: return _rounded([value], 4*DEEP)
     except ValueError: return True
 
+# %% ../nbs/04_reading.ipynb #cef4973c
 def _shallow(rows):
     "Rows, those that are nested too deep as `BadRow`."
     return [BadRow(f"nested more than {DEEP} deep") if _deeper(row, DEEP) else row for row in rows]
 
 # %% ../nbs/04_reading.ipynb #aa0a9dd6
-_WRAPPERS = set("reviews data items results records rows products ratings interactions documents docs entries hits list content objects".split())
+_WRAPPERS = set("reviews data items results records rows products ratings interactions documents docs entries hits "
+                "list content objects".split())
 
 def _table_in(value):
     "The list of records that a JSON value holds (None when it is a record itself), and a sentence about its shape."
@@ -628,13 +677,19 @@ def _table_in(value):
     if not isinstance(value, dict) or not value: return None, ()
     inner = list(value.values())
     if all(isinstance(v, dict) and v for v in inner): return _by_labels(value)
-    lists = [v for v in inner if isinstance(v, list)]
-    if len(lists) == len(inner) > 1 and len(lists[0]) and len({len(v) for v in lists}) == 1 and not any(isinstance(x, (dict, list)) for v in lists for x in v[:10]):
+    return _by_lists(value, [v for v in inner if isinstance(v, list)]) or _wrapped(value)
+
+# %% ../nbs/04_reading.ipynb #2f76cdd1
+def _by_lists(value, lists):
+    "A table written as {column: cells}, or as names and rows of cells beside each other; None if it is none."
+    flat = not any(isinstance(x, (dict, list)) for v in lists for x in v[:10])
+    if len(lists) == len(value) > 1 and lists[0] and len({len(v) for v in lists}) == 1 and flat:
         return [dict(zip(value, row)) for row in zip(*lists)], ("JSON with a list for each column",)
     for names in lists:
-        cells = max((v for v in lists if v and all(isinstance(r, list) and len(r) == len(names) for r in v)), key=len, default=None)
-        if cells and names and all(isinstance(c, str) for c in names): return [dict(zip(names, row)) for row in cells], ("pandas' JSON in split form",)
-    return _wrapped(value)
+        tables = [v for v in lists if v and all(isinstance(r, list) and len(r) == len(names) for r in v)]
+        if tables and names and all(isinstance(c, str) for c in names):
+            return [dict(zip(names, row)) for row in max(tables, key=len)], ("pandas' JSON in split form",)
+    return None
 
 # %% ../nbs/04_reading.ipynb #5ec6a7aa
 def _listed_rows(rows):
@@ -643,13 +698,16 @@ def _listed_rows(rows):
     text = lambda row: all(isinstance(c, str) and not _is_number(c) for c in row)
     named = len(rows) > 1 and text(rows[0]) and not text(rows[1])
     names = rows[0] if named else list(map(str, range(max(map(len, rows)))))
-    return [dict(zip(names, row)) for row in rows[named:]], ("JSON with a list for each row" + (", the first names the columns" if named else ""),)
+    said = "JSON with a list for each row" + (", the first names the columns" if named else "")
+    return [dict(zip(names, row)) for row in rows[named:]], (said,)
 
+# %% ../nbs/04_reading.ipynb #b412f5bc
 def _wrapped(value):
     "The longest list of records within a record that is hardly more than its wrapper."
     key, rows = max(_lists_in(value), key=lambda found: len(found[1]), default=("", None))
     return rows, (f"records under the key '{key}'",)*bool(rows)
 
+# %% ../nbs/04_reading.ipynb #5e610fdd
 def _lists_in(value, at="", deep=2):
     "Names and lists of records within a record."
     for k, v in value.items():
@@ -711,7 +769,7 @@ def _encoding(seen, odd):
     if seen["other"] <= seen["UTF-8"]: return "utf-8", ()
     import chardet
     cells = list(dict.fromkeys(c for _, line in odd for c in re.split(rb'[\t,;"]+', line) if not c.isascii()))
-    runs = [len(r) for r in re.findall(rb"[\x80-\xff]+", b" ".join(cells))] # in Latin script, letters with accents stand alone
+    runs = [len(r) for r in re.findall(rb"[\x80-\xff]+", b" ".join(cells))] # letters with accents stand alone
     codecs = _OTHER if sum(r for r in runs if r > 2) > .5*sum(runs) else _LATIN
     guesses = chardet.detect_all(b"\n".join(cells), ignore_threshold=True, include_encodings=codecs)
     likely = {codecs.get(str(g["encoding"]).lower(), "cp1252"): g["confidence"] for g in reversed(guesses)}
@@ -719,15 +777,16 @@ def _encoding(seen, odd):
     if codecs is _LATIN and likely.get(name, 0) < 1.4*likely.get("cp1252", 0): name = "cp1252"
     sure = sum(runs) >= 20
     example = f"line {odd[0][0]}: {cells[0].decode(name, 'replace').strip()[:40]!r}"
-    return name, (f"encoding {name} (first seen in {example})" if sure else f"encoding {name}, guessed from few letters ({example})",)
+    how = f" (first seen in {example})" if sure else f", guessed from few letters ({example})"
+    return name, (f"encoding {name}{how}",)
 
 # %% ../nbs/04_reading.ipynb #65931d08
 def _cells(lines, source):
     "The `csv` reader that fits a `Source`."
     two = len(source.delimiter) > 1 # the csv module takes one character: use one that no text holds
-    return csv.reader((l.replace(source.delimiter, "\x1f") for l in lines) if two else lines, delimiter="\x1f" if two else source.delimiter,
-                      quoting=csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE, escapechar="\\" if source.escaped else None,
-                      skipinitialspace=source.spaced, strict=True)
+    if two: lines = (line.replace(source.delimiter, "\x1f") for line in lines)
+    return csv.reader(lines, delimiter="\x1f" if two else source.delimiter, skipinitialspace=source.spaced, strict=True,
+                      quoting=csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE, escapechar="\\"*source.escaped or None)
 
 # %% ../nbs/04_reading.ipynb #3673bfda
 AHEAD = 1000, 1 << 20 # lines and letters within which the quote of a cell must close
@@ -758,9 +817,17 @@ def _records(lines, source):
 def _belong(row, taken, source):
     "Whether the lines of a row are one row, and not several behind a stray quote."
     n = len(source.columns)
-    whole = lambda text: len(cells := text.split(source.delimiter)) == n and (n > 3 if not source.numbers else
-        all(isinstance(rating_key(cells[i].strip('" \n')), float) for i in source.numbers))
-    return not n or _fits(row, n) and not any(text is None or whole(text) for _, text in taken[1:])
+    if not n: return True
+    return _fits(row, n) and not any(text is None or _is_whole(text, source) for _, text in taken[1:])
+
+# %% ../nbs/04_reading.ipynb #76c23eed
+def _is_whole(text, source):
+    "Whether a line looks like a row by itself."
+    cells = text.split(source.delimiter)
+    if len(cells) != len(source.columns): return False
+    return all(_is_number(cells[i].strip('" \n')) for i in source.numbers) if source.numbers else len(cells) > 3
+
+def _is_number(cell): return isinstance(rating_key(cell), float)
 
 # %% ../nbs/04_reading.ipynb #ef462a59
 def _mended(text, source):
@@ -770,6 +837,7 @@ def _mended(text, source):
         if not n or _fits(cells, n): return MendedRow(cells, "a stray quote")
     return BadRow("a quote that is never closed")
 
+# %% ../nbs/04_reading.ipynb #7ccddc9e
 def _enclosed(text, delimiter):
     "The cells of a line in which a quote ends a cell only before a delimiter or at the end."
     cells, at = [], 0
@@ -792,8 +860,11 @@ def _text_lines(source, advance=None, telling=None, last=None):
         if telling and batch.buffer.obj.find(telling, 0, int(batch.ends[-1])) < 0: continue
         if (batch.ends - batch.starts).max() > MAX_LINE:
             yield from ((n, None if isinstance(raw, BadRow) else _text(raw, source.newline)) for n, raw in batch)
-        else: yield from zip(batch.lines.tolist(), io.StringIO(_text(bytes(batch.buffer[:batch.ends[-1]]), source.newline), newline="\n"))
+        else:
+            text = _text(bytes(batch.buffer[:batch.ends[-1]]), source.newline)
+            yield from zip(batch.lines.tolist(), io.StringIO(text, newline="\n"))
 
+# %% ../nbs/04_reading.ipynb #f275c5f2
 def _text(raw, newline):
     "Bytes as text in which only LF ends a line; NUL becomes U+FFFD."
     text = raw.decode("utf-8", "replace")
@@ -811,7 +882,8 @@ def _cut(lines, delimiter):
     lengths = [len(row) for _, row, _ in _records(lines, trial)]
     best = 0, 0, 0
     for n in {n for n in [*lengths[:5], *(n for n, _ in Counter(lengths).most_common(2))] if n > 1}:
-        fits = [not isinstance(row, BadRow) and _fits(row, n) for _, row, _ in _records(lines, replace(trial, columns=("",)*n))]
+        rows = [row for _, row, _ in _records(lines, replace(trial, columns=("",)*n))]
+        fits = [not isinstance(row, BadRow) and _fits(row, n) for row in rows]
         if delimiter == " " and (n < 3 or not all(fits[1:])): continue # words of a text are no cells
         best = max(best, (np.mean(fits)**2*np.log2(n), n, np.mean(fits)))
     return best
@@ -836,8 +908,11 @@ def _sniff_table(path, head):
         delimiter = max(tries, key=tries.get)
         if tries[delimiter][2] >= .4: break
     else:
-        raise MmrecError(f"no table and no JSON records: it begins {(lines[0][1] or '')[:40].strip()!r}", where=path, fix="give a JSON lines, CSV or Parquet file")
-    source = _with_line_ends(replace(source, delimiter=delimiter, recognised=said, skip=int(bool(named)), columns=("",)*tries[delimiter][1]), seen)
+        raise MmrecError(f"no table and no JSON records: it begins {(lines[0][1] or '')[:40].strip()!r}", where=path,
+                         fix="give a JSON lines, CSV or Parquet file")
+    columns = ("",)*tries[delimiter][1]
+    source = replace(source, delimiter=delimiter, recognised=said, skip=int(bool(named)), columns=columns)
+    source = _with_line_ends(source, seen)
     source = _with_quoting(source, seen, lines)
     return _with_columns(source, lines)
 
@@ -846,94 +921,123 @@ def _with_line_ends(source, seen):
     "Whether a CR without LF ends a line: in most of a file, or in lines that it cuts into rows."
     if not seen["CR"]: return source
     if source.newline == "any":
-        return replace(source, recognised=source.recognised + ("line ends are CR" if not seen["LF"] else "lines end in CR, some in LF",))
+        said = "lines end in CR, some in LF" if seen["LF"] else "line ends are CR"
+        return replace(source, recognised=(*source.recognised, said))
     n, told = len(source.columns), 0
     for batch in line_batches(source.path, encoding=source.encoding):
-        for line in re.findall(rb"[^\n]*\r(?!\r*\n)[^\n]*", bytes(batch.buffer[:batch.ends[-1]]) if len(batch) else b""):
+        block = bytes(batch.buffer[:batch.ends[-1]]) if len(batch) else b""
+        for line in re.findall(rb"[^\n]*\r(?!\r*\n)[^\n]*", block):
             pieces = [p for p in _text(line[:MAX_LINE], "any").splitlines() if p]
             told += sum(1 if _fits(p.split(source.delimiter), n) else -1 for p in pieces)
-    return replace(source, newline="any", recognised=source.recognised + ("lines end in LF, some in CR",)) if told > 0 else source
+    said = (*source.recognised, "lines end in LF, some in CR")
+    return replace(source, newline="any", recognised=said) if told > 0 else source
 
 # %% ../nbs/04_reading.ipynb #2144d1ad
 def _with_quoting(source, seen, lines):
     "Whether quotes enclose cells, decided by all lines that hold one; and whether a backslash protects a quote."
     if not seen["quotes"]: return source
-    text, d = "".join(t or "" for _, t in lines), re.escape(source.delimiter)
-    escaped = bool(re.search(rf'[^\\]\\"(?!{d}|$)', text, re.M)) and '""' not in text.replace(f'{source.delimiter}""', "")
-    source = replace(source, escaped=escaped, spaced=_spaced(lines, source.delimiter), numbers=_numbers([row for _, row, _ in _records(lines, source)], len(source.columns)))
-    throughout = max(Counter(k for _, t in lines for k, c in enumerate((t or "").rstrip("\n").split(source.delimiter)) if c[:1] == '"' == c[-1:]).values(), default=0)
+    d, text, rows = source.delimiter, "".join(t or "" for _, t in lines), [row for _, row, _ in _records(lines, source)]
+    escaped = bool(re.search(rf'[^\\]\\"(?!{re.escape(d)}|$)', text, re.M)) and '""' not in text.replace(f'{d}""', "")
+    source = replace(source, escaped=escaped, spaced=_spaced(lines, d), numbers=_numbers(rows, len(source.columns)))
     needed = stray = first = 0
     for number, row, line in _records(_text_lines(source, telling=b'"'), source):
         if isinstance(row, (MendedRow, BadRow)): stray, first = stray + 1, first or number
-        elif any(source.delimiter in c or "\n" in c or '"' in c and '""' in line for c in row): needed += 1
+        elif any(d in c or "\n" in c or '"' in c and '""' in line for c in row): needed += 1
         if needed + stray > 2000 and not needed/20 < stray < 20*needed: break
-    if not stray or throughout > len(lines)/2 or 20*needed >= stray: return source
-    return replace(source, quoted=False, escaped=False, spaced=False, recognised=source.recognised + (
-        f"quotes are characters, not enclosures: line {first} has one that encloses nothing",))
+    if not stray or _throughout(lines, d) or 20*needed >= stray: return source
+    said = f"quotes are characters, not enclosures: line {first} has one that encloses nothing"
+    return replace(source, quoted=False, escaped=False, spaced=False, recognised=(*source.recognised, said))
+
+# %% ../nbs/04_reading.ipynb #172b4689
+def _throughout(lines, delimiter):
+    "Whether most cells of some column stand in quotes."
+    cells = (cell for _, text in lines for cell in enumerate((text or "").rstrip("\n").split(delimiter)))
+    return max(Counter(k for k, c in cells if c[:1] == '"' == c[-1:]).values(), default=0) > len(lines)/2
 
 # %% ../nbs/04_reading.ipynb #1fa06ed9
-def _is_number(cell): return isinstance(rating_key(cell), float)
-
 def _numbers(body, n):
     "Places of the columns that hold numbers, nearly without exception."
     columns = [[row[k] for row in body if len(row) > k and row[k].strip()] for k in range(n)]
     return tuple(k for k, cells in enumerate(columns) if cells and sum(map(_is_number, cells)) >= .95*len(cells))
 
+# %% ../nbs/04_reading.ipynb #eae1e815
 def _is_header(first, body, numbers):
     "Whether a row names the columns of those that follow it."
     if not body: return not any(map(_is_number, first))
     if len(first) > 3 and [c.strip() for c in first] == [str(k) for k in range(len(first))]: return True # by pandas
-    filled = [c for k in numbers if (c := first[k].strip().lower()) not in ("", "na", "n/a", "nan", "null", "none", r"\n", "-")]
-    words, figures = sum(not _is_number(c) for c in filled), sum(_is_number(c) for k, c in enumerate(first) if k not in numbers)
+    missing = ("", "na", "n/a", "nan", "null", "none", r"\n", "-")
+    filled, others = [first[k] for k in numbers if first[k].strip().lower() not in missing], set(range(len(first))) - {*numbers}
+    if not all(map(_is_number, filled)): return True
+    return len(filled) <= sum(_is_number(first[k]) for k in others) and not any(_alike(first, body, k) for k in others)
+
+# %% ../nbs/04_reading.ipynb #3ec973ea
+def _alike(first, body, k):
+    "Whether a cell with a digit has the same shape as all below it: 'u1', 'u22'."
     shape = lambda cell: re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", cell.strip()))
-    alike = lambda k: "9" in shape(first[k]) and all(len(row) > k and shape(row[k]) == shape(first[k]) for row in body)
-    return words > 0 or len(filled) <= figures and not any(alike(k) for k in range(len(first)) if k not in numbers)
+    return "9" in shape(first[k]) and all(len(row) > k and shape(row[k]) == shape(first[k]) for row in body)
 
 # %% ../nbs/04_reading.ipynb #cea4776d
 def _with_columns(source, lines):
     "The columns of a table, and the lines before it."
     rows = [(k, row) for k, row, _ in _records(lines[source.skip:], source) if isinstance(row, list)]
-    n, longest = len(source.columns), max((len(row) for _, row in rows[1:]), default=0)
-    more = lambda row: len(row) > n and longest <= len(row) and any(row[n:]) # a heading for cells that most rows leave out
-    fewer = lambda row, k: len(row) == n - 1 > 1 and len(rows[k + 1][1]) == n and rows[k + 1][1][-1] and not any(map(_is_number, row))
+    n, longest, last = len(source.columns), max((len(row) for _, row in rows[1:]), default=0), len(rows) - 1
+    def fewer(k): # names for all columns but that of R's row names
+        names, row = rows[k][1], rows[min(k + 1, last)][1]
+        return len(names) == n - 1 > 1 and len(row) == n and row[-1] and not any(map(_is_number, names))
+    def more(k): return len(rows[k][1]) > n and longest <= len(rows[k][1]) and any(rows[k][1][n:]) # rows that end early
     start = next((k for k, (_, row) in enumerate(rows) if row[0][:1] != "#"), 0)
-    while start < len(rows) - 1 and not (_fits(rows[start][1], n) or more(rows[start][1]) or fewer(rows[start][1], start)): start += 1
+    while start < last and not (_fits(rows[start][1], n) or more(start) or fewer(start)): start += 1
     names, body = rows[start][1], [row for _, row in rows[start + 1:]]
     source = replace(source, numbers=_numbers(body, n))
-    if start < len(rows) - 1 and fewer(names, start): return _named(source, ["", *names], rows, start, "the first column holds row names (R), without a name in the header")
-    if more(names): return _named(source, names, rows, start)
+    if fewer(start):
+        said = "the first column holds row names (R), without a name in the header"
+        return _named(source, ["", *names], rows, start, said)
+    if more(start): return _named(source, names, rows, start)
     if _is_header(names[:n], body, source.numbers): return _named(source, names[:n], rows, start)
     before = rows[start - 1][1] if start else []
-    if before[:1] and before[0][:1] == "#" and _fits(before, n): return _named(source, [before[0][1:], *before[1:n]], rows, start - 1)
+    if before[:1] and before[0][:1] == "#" and _fits(before, n):
+        return _named(source, [before[0][1:], *before[1:n]], rows, start - 1)
     return replace(_named(source, map(str, range(n)), rows, start), header=False)
 
 # %% ../nbs/04_reading.ipynb #5db4314d
 def _named(source, names, rows, start, *said):
     "The `Source` with the names of its columns, and what was left out before them."
     names, said = [c.strip() for c in names], [*source.recognised, *said]
-    for sign in (True, False):
-        before = [(k, row) for k, row in rows[:start] if (row[0][:1] == "#") == sign]
-        what = "lines that begin with # are comments: {} left out" if sign else "lines before the table: {} left out"
-        if before: said.append(f"{what.format(len(before))}, the first is line {before[0][0]}: {source.delimiter.join(before[0][1])[:40]!r}")
+    said += _left_out(rows[:start], True, source.delimiter) + _left_out(rows[:start], False, source.delimiter)
     if all(typed := [_TYPED.fullmatch(c) for c in names]):
         said.append(f"types dropped from the header: {names[0]}")
         names = [m[1] for m in typed]
-    names = _unlike(names, said)
-    cells = [(k, row) for k, row in rows[start + 1:]]
-    short = [k for k, row in cells if len(row) < len(names)]
-    ragged = len(short) >= max(5, .01*len(cells)) and not any(row[-1] == "" or len(row) > len(names) for _, row in cells if len(row) >= len(names))
-    if ragged: said.append(f"rows that end early are filled up with empty cells: {len(short)} of the first {len(cells)}, the first is line {short[0]}")
-    return replace(source, columns=tuple(names), skip=rows[start][0] - 1, ragged=ragged, recognised=tuple(said))
+    names, short = _unlike(names, said), _ended_early(rows[start + 1:], len(names))
+    if short: said.append("rows that end early are filled up with empty cells: "
+                          f"{len(short)} of the first {len(rows) - start - 1}, the first is line {short[0]}")
+    return replace(source, columns=tuple(names), skip=rows[start][0] - 1, ragged=bool(short), recognised=tuple(said))
 
-_TYPED = re.compile("(.+):(token|token_seq|float|float_seq|int|integer|long|double|string|bool|boolean|date|datetime)", re.I)
+_TYPED = re.compile("(.+):(token|token_seq|float|float_seq|int|integer|long|double|string|bool|boolean|date|datetime)",
+                    re.I)
 
+# %% ../nbs/04_reading.ipynb #0fc7affe
+def _left_out(rows, comments, delimiter):
+    "A sentence about the comments, or the other lines, before a table."
+    rows = [(k, row) for k, row in rows if (row[0][:1] == "#") == comments]
+    what = "lines that begin with # are comments" if comments else "lines before the table"
+    return [f"{what}: {len(rows)} left out, the first is line {k}: {delimiter.join(row)[:40]!r}" for k, row in rows[:1]]
+
+# %% ../nbs/04_reading.ipynb #550a1ad3
+def _ended_early(rows, n):
+    "Lines of the rows without their last cells, if that is how the file writes empty cells at the end."
+    short = [k for k, row in rows if len(row) < n]
+    others = any(row[-1] == "" or len(row) > n for _, row in rows if len(row) >= n)
+    return short if len(short) >= max(5, .01*len(rows)) and not others else []
+
+# %% ../nbs/04_reading.ipynb #8377f03e
 def _unlike(names, said):
     "Names of columns, of which no two are the same."
     seen, found = {}, []
     for k, name in enumerate(names, 1):
         new, copy = name, 2
         while new in seen: new, copy = f"{name} ({copy})", copy + 1
-        if new != name: said.append(f"two columns are called {name!r} (columns {seen[name]} and {k}): the second is read as {new!r}")
+        if new != name:
+            said.append(f"two columns are called {name!r} (columns {seen[name]} and {k}): the second is read as {new!r}")
         seen[new] = k; found.append(new)
     return found
 
@@ -966,6 +1070,7 @@ def _batches(source, advance=None):
         yield from _in_batches(rows, [rows[-1][0]])
     else: yield from _in_batches(_table_rows(source, advance, last := [0]), last)
 
+# %% ../nbs/04_reading.ipynb #10e2ef4c
 def _placed(batch, before, done, share, part, source):
     "A batch of one part as a batch of the whole: its lines, its share and the order of its columns."
     batch.lines, batch.last = batch.lines + before, batch.last + before
@@ -973,6 +1078,7 @@ def _placed(batch, before, done, share, part, source):
     if part.kind == "table" and (part.columns, part.ragged) != (source.columns, source.ragged):
         batch.rows = [_reordered(row, part, source) for row in batch.rows]
 
+# %% ../nbs/04_reading.ipynb #1fabab15
 def _reordered(row, part, source):
     "The cells of a row of one part in the order of the whole."
     try: record = parse_row(part, row)
@@ -1000,8 +1106,10 @@ class _ArrowRows:
     def __init__(self, table): self.table = table
     def __getitem__(self, i):
         try: return _plain(self.table.slice(i, 1).to_pylist(maps_as_pydicts="lossy")[0])
-        except (ValueError, OverflowError): return _plain({name: _cell_of(self.table[k], i) for k, name in enumerate(self.table.schema.names)})
+        except (ValueError, OverflowError): # one by one
+            return _plain({name: _cell_of(self.table[k], i) for k, name in enumerate(self.table.schema.names)})
 
+# %% ../nbs/04_reading.ipynb #51ae58fe
 def _cell_of(column, i):
     "One cell; None for a date that Python does not know."
     try: return column[i].as_py(maps_as_pydicts="lossy")
