@@ -414,6 +414,8 @@ def _fits(row, n):
     "Whether a row has n cells; more of them may be empty."
     return len(row) == n or len(row) > n and not any(row[n:])
 
+def _is_number(cell): return isinstance(rating_key(cell), float)
+
 # %% ../nbs/04_reading.ipynb #85869c67
 def parse_row(
     source, # Source
@@ -445,7 +447,10 @@ def sniff(
     say=None, # called with a line of text when a file takes long to look through
 ):            # Source
     "Find out how a file is to be read, or several that are to be read as one."
-    parts = tuple(_sniff_file(p) for p in _files(path))
+    files = _files(path)
+    for p in files if say else (): # the decisions about a table need all of it
+        if p.is_file() and (size := p.stat().st_size) > 100_000_000: say(f"looks through {p.name} ({size/1e6:,.0f} MB)")
+    parts = tuple(map(_sniff_file, files))
     if len(parts) == 1: return parts[0]
     return _joined(Path(path) if isinstance(path, (str, Path)) and os.path.isdir(path) else parts[0].path, parts)
 
@@ -507,6 +512,7 @@ def _joined(path, parts):
         if missing := [c for c in columns if c not in part.columns]:
             said.append(f"{part.path.name} has no {_listed(missing)}: read as empty there")
         said += [f"{part.path.name}: {sentence}" for sentence in part.recognised]
+    if len(said) > 20: said[20:] = [f"… and {len(said) - 20} sentences of this kind"]
     return replace(first, path=path, columns=columns, recognised=tuple(said), parts=tuple(parts))
 
 # %% ../nbs/04_reading.ipynb #11a8dc52
@@ -826,8 +832,6 @@ def _is_whole(text, source):
     cells = text.split(source.delimiter)
     if len(cells) != len(source.columns): return False
     return all(_is_number(cells[i].strip('" \n')) for i in source.numbers) if source.numbers else len(cells) > 3
-
-def _is_number(cell): return isinstance(rating_key(cell), float)
 
 # %% ../nbs/04_reading.ipynb #ef462a59
 def _mended(text, source):
