@@ -95,7 +95,7 @@ def sentences(
 
 def _without_markup(text):
     "Text without entities and tags; as it is where an entity is no character."
-    try: return _TAG.sub(" ", html.unescape(html.unescape(text)))
+    try: return _UNREADABLE.sub("", _TAG.sub(" ", html.unescape(html.unescape(text))))
     except ValueError: return _TAG.sub(" ", text) # an entity of thousands of digits
 
 # %% ../nbs/05_fields.ipynb #6c928cac
@@ -637,9 +637,10 @@ def said(self:Survey,
     "What a reader should know of how columns are written, beside the times."
     out = []
     for what, e in self.ids.items():
-        if e.rounded: out.append(f"{e.rounded:,} identifiers in '{mapping[what]}' were rounded by a spreadsheet and name nobody "
+        if e.rounded and what in mapping: out.append(f"{e.rounded:,} identifiers in '{mapping[what]}' were rounded by a spreadsheet and name nobody "
                                  f"(line {e.example[0]}: {e.example[1]!r}): export the column as text")
     for what, e in self.numbers.items():
+        if what not in mapping: continue
         if e.commas > e.points: out.append(f"a comma begins the decimals in '{mapping[what]}' (line {e.examples[','][0]}: {e.examples[','][1]!r})")
         if e.open and not e.commas and not e.points:
             out.append(f"nothing in '{mapping[what]}' shows whether {e.examples['open'][1]!r} is more than a thousand (line "

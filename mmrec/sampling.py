@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'priorities', 'draw_lines', 'key_table', 'read_keys', 'k_core', 'check_way', 'choose_lines', 'draw_rows',
-           'check_mapped', 'rows_naming']
+           'check_mapped', 'named_in', 'rows_naming']
 
 # %% ../nbs/06_sampling.ipynb #1ec1d1e2
 import itertools, operator, re, time
@@ -223,11 +223,12 @@ def check_mapped(
 # %% ../nbs/06_sampling.ipynb #bd7ffdcb
 _VALUE = rb'\s*:\s*("[^"\n]*"|[^",}\s]*)' # a text with its quotes, or a number
 
-def _names_wanted(row, key, position, needed, notation):
-    "Whether a row that is already cut into cells or a dictionary may name a needed item."
+def _names_wanted(row, source, key, needed, notation):
+    "Whether a row that is already cut into cells or a dictionary may name a needed item; a row that does not fit may."
     named = lambda cell: notation.ids("item", [cell])[0] in needed
     if isinstance(row, dict): return key not in row or named(row[key])
-    return position is None or not isinstance(row, list) or len(row) <= position or named(row[position])
+    fits = isinstance(row, list) and source.kind == "table" and key in source.columns and len(row) == len(source.columns)
+    return not fits or named(row[source.columns.index(key)])
 
 # %% ../nbs/06_sampling.ipynb #ceddce2a
 def _naming_lines(batch, quick, exact, wanted):
@@ -246,6 +247,14 @@ def _may_name(line, exact, wanted):
     known = [v.strip(b'"').strip() for v in exact.findall(line)] if isinstance(line, bytes) else []
     return not known or any(b"\\" in v or b'"%s"' % v in wanted for v in known)
 
+def named_in(
+    line, # bytes of a line
+    key,  # column of the identifier
+):        # identifiers that the line names, as far as its bytes show
+    "The identifiers in a line of JSON that cannot be parsed."
+    found = _searches([key])[1].findall(line) if isinstance(line, bytes) else []
+    return [v.strip(b'"').strip().decode("utf8", "replace") for v in found]
+
 # %% ../nbs/06_sampling.ipynb #ebe7a56a
 def rows_naming(
     source, # `Source` of items
@@ -256,13 +265,12 @@ def rows_naming(
     "Find the rows of the needed items in one pass; rows of other items are not parsed."
     quick, exact = _searches([key] if key in source.columns else [n.strip() for n in key.split("|")])
     wanted = {form.encode("utf8", "replace") for i in needed for form in _forms(i, notation.width)}
-    position = source.columns.index(key) if source.kind == "table" and key in source.columns else None
     rows, seen = [], 0
     for batch in batches_of(source):
         seen += len(batch)
         if isinstance(batch, LineBatch) and source.kind == "json lines":
             some = _naming_lines(batch, quick, exact, wanted)
-        else: some = [i for i in range(len(batch)) if _names_wanted(batch[i], key, position, needed, notation)]
+        else: some = [i for i in range(len(batch)) if _names_wanted(batch[i], source, key, needed, notation)]
         rows += [[int(batch.lines[i]), batch[i]] for i in some]
     return rows, seen
 
