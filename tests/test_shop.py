@@ -162,10 +162,11 @@ def test_foreign_files_and_other_shops_are_left_alone(tmp_path):
     with pytest.raises(MmrecError): sh.make_shop(tmp_path/"file", 8, 60)
 
 
-def test_an_older_recipe_is_made_anew(tmp_path, monkeypatch):
-    folder = sh.make_shop(tmp_path/"s", 8, 60).folder
+def test_a_shop_of_an_older_recipe_is_left_alone_and_has_another_name(tmp_path, monkeypatch):
+    before, name = bytes_of(sh.make_shop(tmp_path/"s", 8, 60).folder), sh.shop_name(8, 60, 0, "informative")
     monkeypatch.setattr(sh, "_RECIPE", sh._RECIPE + 1)
-    assert sh.make_shop(folder, 8, 60).settings["recipe"] == sh._RECIPE
+    with pytest.raises(MmrecError, match="another version"): sh.make_shop(tmp_path/"s", 8, 60)
+    assert bytes_of(tmp_path/"s") == before and sh.shop_name(8, 60, 0, "informative") != name
 
 
 def test_the_smallest_shop(tmp_path): assert len(sh.make_shop(tmp_path/"s", 1, 1).truth) == 1
