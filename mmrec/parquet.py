@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, claimed, content_key, os_errors, progress, publish, read_json, unchanged, write_json
+from .core import MmrecError, claimed, content_key, os_errors, progress, publish, read_json, reads, unchanged, write_json
 from .ratings import RatingScale
 from .reading import _files, batches_of
 from .fields import cells_of
@@ -307,14 +307,28 @@ def is_converted(
     "Whether a path is a converted data set."
     return isinstance(path, (str, Path)) and Path(path).is_dir() and (Path(path)/"dataset.json").is_file()
 
+# %% ../nbs/08_parquet.ipynb #e17f00dc
+_FACTS = dict(key=str, name=str, format=str, seed=int, mapping=dict, ratings=list, read=dict, files=list, listed=bool, folder=str)
+
+def _facts(folder):
+    "What dataset.json says; an error when it says what `convert` does not write, or of more rows than there can be."
+    import pyarrow.parquet as pq
+    facts = read_json(path := Path(folder)/"dataset.json", dict)
+    odd = [k for k, kind in _FACTS.items() if type(facts.get(k)) is not kind]
+    rows = facts["read"].get("reviews") if not odd else None
+    if type(rows) is int and 0 <= rows <= 1000*(pq.read_metadata(Path(folder)/"keys.parquet").num_rows + 1000): return facts
+    raise MmrecError(f"not written by `mmrec convert`, or damaged: {(odd or ['read'])[0]}", where=path, fix="convert the files again")
+
 # %% ../nbs/08_parquet.ipynb #889a776b
+@reads("not tables that `mmrec convert` made, or damaged", "convert the files again")
 def converted_keys(
     folder, # folder that `convert` wrote
 ):          # table, as `read_keys` gives it
     "Who rated what, how and when, for every row of the converted file that can be read."
     import pyarrow.parquet as pq
     keys = pq.read_table(Path(folder)/"keys.parquet").to_pandas()
-    keys.attrs["ratings"] = read_json(Path(folder)/"dataset.json")["ratings"]
+    keys.attrs["ratings"] = _facts(folder)["ratings"]
+    if keys.rating.max() >= len(keys.attrs["ratings"]): raise ValueError("a rating that is not listed")
     return keys
 
 # %% ../nbs/08_parquet.ipynb #8b2adc57
@@ -363,6 +377,7 @@ def _replayed(folder, wanted, item_rows, head, log):
         log.add(table, rule, some.line.tolist(), action)
 
 # %% ../nbs/08_parquet.ipynb #9fbb65c0
+@reads("not tables that `mmrec convert` made, or damaged", "convert the files again")
 def load_converted(
     folder,         # folder that `convert` wrote
     sample=25_000,  # rows to draw from the reviews; None for all
@@ -373,7 +388,7 @@ def load_converted(
 ):                  # `Dataset`
     "Load a data set from converted tables; the same that `load_dataset` gives of the raw files."
     folder = Path(folder)
-    facts = read_json(folder/"dataset.json")
+    facts = _facts(folder)
     log = CleaningLog({table: _place_in(ends) for table, ends in facts.get("parts", {}).items()})
     if sample is not None and sample < 1: raise MmrecError(f"a sample of {sample} rows is no sample", fix="draw one row or more, or None for all")
     reviews, wanted = _wanted_reviews(folder, _chosen_rows(folder, facts, sample, how, seed), facts["read"]["reviews"], how == "uniform" and seed == facts["seed"])
