@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'PALETTE', 'ORDERED', 'printable', 'MmrecError', 'os_errors',
-           'foreign', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder', 'publish_into',
+           'foreign', 'reads', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder', 'publish_into',
            'atomic_path', 'claimed', 'complain', 'atomic_folder', 'workplace', 'write_json', 'read_json', 'content_key',
            'file_sha256', 'unchanged', 'no_gc', 'seed_everything', 'progress', 'StageMeter', 'figure_style',
            'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, fcntl, gc, hashlib, itertools, json, math, numbers, os, platform
+import contextlib, errno, fcntl, functools, gc, hashlib, itertools, json, math, numbers, os, platform
 import random, re, secrets, shutil, stat, sys, threading, time
 from pathlib import Path
 import numpy as np
@@ -88,6 +88,19 @@ def foreign(
     except Exception as e:
         why = " ".join(f"{type(e).__name__}: {e}".split())[:120]
         raise MmrecError(f"{what} ({why})", where=path, fix=fix) from e
+
+# %% ../nbs/00_core.ipynb #e78f43ce
+def reads(
+    what, # what is said when the file cannot be read
+    fix,  # the remedy
+):        # decorator of a function that is given a path first
+    "Make a function a reader of foreign files: see `foreign`."
+    def around(f):
+        @functools.wraps(f)
+        def inside(*args, **kw):
+            with foreign([*args, *kw.values(), None][0], what, fix): return f(*args, **kw)
+        return inside
+    return around
 
 # %% ../nbs/00_core.ipynb #0989cb9b
 MAKING, NOTE = ".mmrec-making-", "maker.json"
