@@ -308,12 +308,15 @@ def is_converted(
     return isinstance(path, (str, Path)) and Path(path).is_dir() and (Path(path)/"dataset.json").is_file()
 
 # %% ../nbs/08_parquet.ipynb #e17f00dc
-_FACTS = dict(key=str, name=str, format=str, seed=int, mapping=dict, ratings=list, read=dict, files=list, listed=bool, folder=str)
+_FACTS = dict(key=str, name=str, format=str, seed=int, mapping=dict, ratings=list, read=dict, files=list, listed=bool, folder=str,
+              guessed=list, scale=str, made_up=bool, parts=dict)
 
 def _facts(folder):
     "What dataset.json says; an error when it says what `convert` does not write, or of more rows than there can be."
     import pyarrow.parquet as pq
     facts = read_json(path := Path(folder)/"dataset.json", dict)
+    if facts.get("mmrec") != EDITION:
+        raise MmrecError("tables of another edition of mmrec", where=folder, fix="remove the folder and convert the files again")
     odd = [k for k, kind in _FACTS.items() if type(facts.get(k)) is not kind]
     rows = facts["read"].get("reviews") if not odd else None
     if type(rows) is int and 0 <= rows <= 1000*(pq.read_metadata(Path(folder)/"keys.parquet").num_rows + 1000): return facts
