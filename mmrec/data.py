@@ -218,27 +218,157 @@ def one_row_each(
     told["text"] = [x if t in x else sentences([t, x]) for t, x in zip(told.title, told.text)]
     return frame.assign(**told)[~later].reset_index(drop=True)
 
+# %% ../nbs/07_data.ipynb #a9d61066
+import unicodedata
+from urllib.parse import unquote
+
 # %% ../nbs/07_data.ipynb #fedd0976
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
+def _stem(name):
+    "A file's name without a picture's suffix, as it is compared."
+    stem, suffix = os.path.splitext(name)
+    return unicodedata.normalize("NFC", stem if suffix.lower() in PICTURE_SUFFIXES else name)
+
+def _rank(path):
+    "Where several pictures fit, the first counts: least deep, then by suffix, then by name."
+    suffix = os.path.splitext(path)[1]
+    return path.count(os.sep), PICTURE_SUFFIXES.index(suffix.lower()), suffix.isupper(), path
+
+# %% ../nbs/07_data.ipynb #88f3b107
+class _Disk:
+    "Picture files below some folders, in any spelling of the suffix."
+    def __init__(self, roots): # folders
+        self.roots = [os.path.realpath(r) + os.sep for r in roots]
+        self.listed, self.real = {}, {}
+
+    def listing(self, folder):
+        "Dict from stem to the names of the pictures in a folder, best first."
+        if folder not in self.listed:
+            try: names = [e.name for e in os.scandir(folder or ".") if e.name[:1] != "."]
+            except (OSError, ValueError): names = []
+            found = self.listed[folder] = {}
+            for name in sorted((n for n in names if n.lower().endswith(PICTURE_SUFFIXES)), key=_rank):
+                found.setdefault(_stem(name), []).append(name)
+        return self.listed[folder]
+
+# %% ../nbs/07_data.ipynb #e20c5293
+@patch
+def inside(self:_Disk, path):
+    "Does a path lie below one of the folders, links resolved?"
+    folder, name = os.path.split(path)
+    if folder not in self.real: self.real[folder] = os.path.realpath(folder)
+    real = os.path.join(self.real[folder], name)
+    return (os.path.realpath(real) if os.path.islink(real) else real).startswith(tuple(self.roots))
+
+@patch
+def file(self:_Disk, path):
+    "The file at a path, or one that differs in its suffix alone: (path, whether as written); '' for none."
+    if os.path.isfile(path): return path, True
+    folder, name = os.path.split(path)
+    like = self.listing(folder).get(_stem(name), [])
+    return next(((p, False) for n in like if os.path.isfile(p := os.path.join(folder, n))), ("", True))
+
+# %% ../nbs/07_data.ipynb #9021e670
+def _spellings(cell):
+    "The paths that a cell may mean, as written first."
+    text = re.sub("^file://(localhost)?(?=/)", "", cell, flags=re.I)
+    forms = [cell, text, unquote(text)]
+    return list(dict.fromkeys([*forms, *(f.replace("\\", "/") for f in forms)]))
+
+def _ends(path, folder):
+    "What is left of a path without the folder's own name before it, or without what is not of this machine."
+    parts = [p for p in path.split("/") if p not in ("", ".")]
+    if ".." in parts: return []
+    names = os.path.abspath(folder).split(os.sep)
+    low = lambda xs: [x.casefold() for x in xs]
+    twice = [k for k in range(1, len(parts)) if low(parts[:k]) == low(names[-k:])]
+    away = range(1, len(parts)) if re.match("[A-Za-z]:/|/", path) else []
+    return ["/".join(parts[k:]) for k in dict.fromkeys([*twice, *away])]
+
+# %% ../nbs/07_data.ipynb #76d51c32
+@patch
+def find(self:_Disk,
+    cell,    # a path as a table has it
+    folders, # where it may begin, in this order
+):           # (file or '', how it was found: 'as written', 'respelled', 'by its end', 'outside' or '')
+    "Find the picture that a cell names."
+    outside = False
+    for ends in (False, True):
+        for form in _spellings(cell):
+            for folder in folders:
+                for rest in _ends(form, folder) if ends else [form]:
+                    path, exact = self.file(os.path.join(folder, rest))
+                    if not path: continue
+                    if not self.inside(path): outside = True; continue
+                    how = "by its end" if ends else "as written" if exact and rest == cell else "respelled"
+                    return str(Path(path)), how
+    return "", "outside" if outside else ""
+
+# %% ../nbs/07_data.ipynb #72016308
+def _named_files(images, deepest=16):
+    "Yield (name of an item, path) for the pictures of a folder or a template."
+    root, mark, rest = str(images).partition("{item}")
+    root, before = os.path.split(root) if mark else (root, "")
+    wanted = _stem(before + mark + rest).replace(os.sep, "/")
+    wanted = re.compile(re.escape(wanted).replace(r"\{item\}", "([^/]+)", 1).replace(r"\{item\}", r"\1"))
+    with os_errors(root or "."): os.scandir(root or ".").close()
+    for folder, folders, names in os.walk(root or "."):
+        below = os.path.relpath(folder, root or ".").replace(os.sep, "/")
+        folders[:] = sorted(f for f in folders if f[:1] != ".") if below.count("/") < deepest else []
+        for name in names:
+            if name[:1] == "." or not name.lower().endswith(PICTURE_SUFFIXES): continue
+            stem = _stem(name)
+            at = wanted.fullmatch(stem if below == "." else f"{below}/{stem}") if mark else None
+            if at or not mark: yield at[1] if mark else stem, os.path.join(folder, name)
+
+# %% ../nbs/07_data.ipynb #520a1924
+def _with_zeros(items, names):
+    "Dict from item to name, for numbers that differ in the zeros before them and can mean nothing else."
+    ours, theirs = {}, {}
+    for xs, by in ((items, ours), (names, theirs)):
+        for x in xs:
+            if re.fullmatch("[0-9]+", x): by.setdefault(x.lstrip("0"), []).append(x)
+    if not any(len({len(x) for xs in by.values() for x in xs}) == 1 for by in (ours, theirs)): return {}
+    return {ours[n][0]: theirs[n][0] for n in ours.keys() & theirs.keys() if len(ours[n]) == len(theirs[n]) == 1}
+
 # %% ../nbs/07_data.ipynb #a9df5a66
 def find_images(
-    items,  # item identifiers
-    images, # a folder with a picture for each item, or a template such as 'posters/{item}.jpg'
-):          # list of paths, '' where there is none
-    "Find the picture files of items on disk."
-    template = str(images)
-    if "{item}" in template:
-        paths = [template.replace("{item}", i) for i in items]
-        found = [p if "/" not in i and "\\" not in i and os.path.isfile(p) else "" for i, p in zip(items, paths)]
-    else:
-        with os_errors(images): files = {p.stem: str(p) for p in sorted(Path(images).iterdir(), reverse=True) if p.suffix.lower() in PICTURE_SUFFIXES}
-        found = [files.get(i, "") for i in items]
-    if len(found) and not any(found): raise MmrecError("no item has a picture there", where=images,
-        fix=f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
-    return found
+    items,    # item identifiers
+    images,   # a folder with a picture for each item, or a template such as 'posters/{item}.jpg'
+    log=None, # `CleaningLog`
+):            # list of paths, '' where there is none
+    "Find the picture files of items on disk, by name."
+    known, log, log_as = {}, log or CleaningLog(), lambda rule, its, action: log.add("items", rule, its, action)
+    disk = _Disk([os.path.dirname(str(images).partition("{item}")[0]) or "." if "{item}" in str(images) else images])
+    for name, path in _named_files(images): known.setdefault(name, []).append(path)
+    plain = {i: unicodedata.normalize("NFC", i) for i in items}
+    number = _with_zeros([i for i in plain if plain[i] not in known], known.keys() - plain.values())
+    number = {i: n for i, n in number.items() if i not in known}
+    found = {i: sorted(filter(disk.inside, known.get(number.get(i, n), [])), key=_rank) for i, n in plain.items()}
+    log_as("several pictures have the item's name: the first by depth, suffix and name", [i for i, f in found.items() if len(f) > 1], "kept")
+    log_as("picture found by the item's number with or without leading zeros", [i for i in number if found[i]], "mended")
+    return [str(Path(found[i][0])) if found[i] else "" for i in items]
 
 # %% ../nbs/07_data.ipynb #84e755d8
+def _cell_pictures(items, cells, folder, images, log):
+    "The files that the items' cells name, and the numbers of the cells that lead outside."
+    template = images and "{item}" in str(images)
+    folders = [str(images), str(folder)] if images and not template else [str(folder)]
+    disk = _Disk(folders)
+    found = [disk.find(c, folders) if c and len(c) < 4096 else ("", "") for c in cells]
+    meant = {}
+    for cell, (path, how) in zip(cells, found):
+        if path: meant.setdefault(path, set()).add(cell.replace("\\", "/"))
+    unsure = [how == "by its end" and len(meant[path]) > 1 for path, how in found]
+    of = lambda *ways: [i for i, (_, how), no in zip(items, found, unsure) if how in ways and not no]
+    log.add("items", "picture path read in another spelling (blanks, backslashes, suffix)", of("respelled"), "mended")
+    log.add("items", "picture path of another place, found by its end", of("by its end"), "mended")
+    log.add("items", "picture outside the table's folder, not read: --images FOLDER allows a folder", of("outside"), "kept")
+    log.add("items", "several picture paths end at one file: it is taken for none", [i for i, no in zip(items, unsure) if no], "kept")
+    return ["" if no else path for (path, _), no in zip(found, unsure)], set(of("outside"))
+
+# %% ../nbs/07_data.ipynb #64c41bd8
 def place_images(
     frame,  # items with the column image: an address, a path, or ''
     folder, # folder to which paths are relative
@@ -246,12 +376,18 @@ def place_images(
     log,    # `CleaningLog`
 ):          # items with image_url and image_path in place of image
     "Split the column `image` into `image_url` and `image_path`."
-    raw = ["https:" + r if r.startswith("//") else r for r in frame.image.tolist()]
+    items, raw = frame.item.tolist(), ["https:" + r if r.startswith("//") else r for r in frame.image.tolist()]
     url = [r if r[:8].lower().startswith(("http://", "https://")) else "" for r in raw]
-    base = Path(images) if images and "{item}" not in str(images) else folder
-    path = [str(base/r) if r and not u and os.path.isfile(base/r) else "" for r, u in zip(raw, url)]
-    if images and not any(path): path = find_images(frame.item.tolist(), images)
-    log.add("items", "picture file not found", [i for i, r, u, p in zip(frame.item.tolist(), raw, url, path) if r and not u and not p], "kept")
+    cells = ["" if u else r for r, u in zip(raw, url)]
+    path, outside = _cell_pictures(items, cells, folder, images, log)
+    if images:
+        less = [i for i, p in zip(items, path) if not p]
+        named = dict(zip(less, find_images(less, images, log))) if less else {}
+        log.add("items", "picture not at its path, found by the item's name", [i for i, c in zip(items, cells) if c and named.get(i)], "mended")
+        path = [p or named[i] for i, p in zip(items, path)]
+        if items and not any(path): raise MmrecError("no item has a picture there", where=images,
+            fix=f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
+    log.add("items", "picture file not found", [i for i, c, p in zip(items, cells, path) if c and not p and i not in outside], "kept")
     as_text = lambda values: pd.Series(values, index=frame.index, dtype="str")
     return frame.drop(columns="image").assign(image_url=as_text(url), image_path=as_text(path))
 
