@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['MEASURES', 'confusion_counts', 'confusion_scores', 'score_intervals', 'paired_difference', 'calibration_table',
            'probability_scores', 'score_table', 'plot_scores', 'plot_confusion', 'plot_actual', 'plot_calibration',
-           'plot_history', 'class_report', 'extremes', 'thumbnail', 'gallery']
+           'plot_history', 'class_report', 'extremes', 'thumbnail', 'gallery_html', 'gallery', 'jpeg_uri',
+           'read_gallery', 'policy', 'alone']
 
 # %% ../nbs/18_evaluation.ipynb #cb5a95c0
-import base64, html, io
+import base64, contextlib, hashlib, html, io, re
+from html.parser import HTMLParser
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from .core import ORDERED, PALETTE, MmrecError, figure_style
+from .images import ImageError, open_picture
 
 # %% ../nbs/18_evaluation.ipynb #940c4667
 MEASURES = {"accuracy": 1, "balanced accuracy": 1, "macro-F1": 1, "MAE": -1, "RMSE": -1, "QWK": 1, "within one": 1} # 1: higher is better
@@ -264,25 +267,82 @@ def thumbnail(
     size=96, # longest side, pixels
 ):           # data URI of a small JPEG, or "" when there is no readable picture
     "Shrink a picture into a string that a page can hold."
-    from PIL import Image
-    if not path or not Path(path).is_file(): return ""
-    try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (2*size, 2*size)); picture = picture.convert("RGB"); picture.thumbnail((size, size))
-    except (OSError, ValueError, Image.DecompressionBombError): return ""
+    if not path: return ""
+    try: picture = open_picture(path, draft=2*size).convert("RGB")
+    except (ImageError, OSError, ValueError): return ""
+    picture.thumbnail((size, size))
     data = io.BytesIO(); picture.save(data, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 # %% ../nbs/18_evaluation.ipynb #ad8c44ad
+def gallery_html(
+    cards, # list of dicts: picture (data URI or ''), title, actual, predicted, sure (in hundredths), text
+):         # HTML string
+    "Cards of reviews as HTML, all of their texts escaped."
+    out = []
+    for card in cards:
+        c = {k: html.escape(str(v)) for k, v in card.items()}
+        picture = f'<img src="{c["picture"]}" alt="{c["title"] or "product picture"}">' if c["picture"] else '<div class="nopicture">no picture</div>'
+        out.append(f'<div class="card">{picture}<div><b>{c["actual"]}</b>, called <b>{c["predicted"]}</b> '
+                   f'({c["sure"]}% sure)<br><small>{c["title"]}</small><p>{c["text"] or "<i>no text</i>"}</p></div></div>')
+    return '<div class="gallery">' + "".join(out) + "</div>"
+
 def gallery(
     rows, # table with text, actual, predicted, sure (0 to 1) and, where they exist, item_title, image_path
 ):        # HTML string: a card a row
     "Show reviews with picture, text, actual and predicted rating."
-    cards = []
-    for row in rows.to_dict("records"):
-        uri, title = thumbnail(row.get("image_path", "")), html.escape(str(row.get("item_title", "") or ""))
-        picture = f'<img src="{uri}" alt="{title or "product picture"}">' if uri else '<div class="nopicture">no picture</div>'
-        text = html.escape(" ".join(str(row["text"]).split())[:280]) or "<i>no text</i>"
-        cards.append(f'<div class="card">{picture}<div><b>{html.escape(str(row["actual"]))}</b>, called <b>{html.escape(str(row["predicted"]))}</b> '
-                     f'({row["sure"]:.0%} sure)<br><small>{title}</small><p>{text}</p></div></div>')
-    return '<div class="gallery">' + "".join(cards) + "</div>"
+    return gallery_html([dict(picture=thumbnail(r.get("image_path", "")), title=r.get("item_title", "") or "", actual=r["actual"], predicted=r["predicted"],
+                              sure=f'{100*r["sure"]:.0f}', text=" ".join(str(r["text"]).split())[:280]) for r in rows.to_dict("records")])
+
+# %% ../nbs/18_evaluation.ipynb #6e93c788
+class _Cards(HTMLParser):
+    "Reads the cards of a gallery."
+    def __init__(self): super().__init__(); self.cards, self.at = [], ""
+    def handle_starttag(self, tag, attrs):
+        a, self.at = dict(attrs), "p" if self.at == "p" and tag == "i" else tag
+        if a.get("class") == "card": self.cards.append(dict(picture="", b=[], small="", p="", div=""))
+        if tag == "img" and self.cards: self.cards[-1]["picture"] = a.get("src") or ""
+    def handle_endtag(self, tag): self.at = "div"
+    def handle_data(self, data):
+        if not self.cards: return
+        card = self.cards[-1]
+        if self.at == "b": card["b"].append(data)
+        elif self.at in ("small", "p", "div"): card[self.at] += data
+
+# %% ../nbs/18_evaluation.ipynb #d3423978
+def jpeg_uri(
+    uri, # a text that claims to be a small JPEG as data URI
+):       # the same, or '' for anything else
+    "A picture as data, if it is one."
+    head, _, data = str(uri)[:200_000].partition(",")
+    if head != "data:image/jpeg;base64": return ""
+    try: data = base64.b64decode(data, validate=True); open_picture(data, 1_000_000, formats=["JPEG"])
+    except (ImageError, ValueError): return ""
+    return f"{head},{base64.b64encode(data).decode()}"
+
+def read_gallery(
+    path, # file that `gallery` was written to
+    n=50, # at most so many cards
+):        # list of dicts as for `gallery_html`
+    "Read a gallery back as words and pictures."
+    reader, out = _Cards(), []
+    with open(path, encoding="utf8", errors="replace") as f: reader.feed(f.read(1_000_000))
+    for c in reader.cards[:n]:
+        sure, (actual, predicted) = re.search(r"\(([0-9]{1,3})% sure\)", c["div"]), [*c["b"], "?", "?"][:2]
+        out.append(dict(picture=jpeg_uri(c["picture"]), title=c["small"], actual=actual, predicted=predicted, sure=sure[1] if sure else "?", text=c["p"]))
+    return out
+
+# %% ../nbs/18_evaluation.ipynb #efd3c680
+def policy(
+    *scripts, # the page's own scripts, as they stand between their tags
+):            # HTML of a <meta>, which must stand before the first script
+    "A content security policy: no script but these, no request at all."
+    own = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", *([f"script-src {own}"] if own else []), "base-uri 'none'", "form-action 'none'"]
+    return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
+
+def alone(
+    inner, # HTML of a part, such as a gallery
+):         # HTML that can be opened by itself
+    "A part as a page that runs no script and asks for nothing."
+    return f'<!doctype html><meta charset="utf-8">{policy()}<title>mmrec</title>{inner}'
