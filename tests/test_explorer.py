@@ -1,5 +1,5 @@
 "Explorer: neighbours are right, contributions add up, strangers' words stay words, a run of any shape can be opened, the page keeps its limit."
-import json, re
+import base64, hashlib, io, json, re
 from html.parser import HTMLParser
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -216,7 +216,11 @@ def test_the_page_holds_no_code_but_its_own(folder):
     read = seen(page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
     assert len(scripts) == 2 and not any("alert" in s for s in scripts) and [t for t, _ in read.tags].count("script") == 2
-    assert {a for _, attributes in read.tags for a in attributes if a.startswith("on")} == {"onsubmit"}
+    assert not {a for _, attributes in read.tags for a in attributes if a.startswith("on")}
+    policy, = [a["content"] for t, a in read.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    own = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {' '.join(own)}; base-uri 'none'; form-action 'none'"
+    assert page.index("Content-Security-Policy") < page.index("<title>") < page.index("<script>")
     assert not re.search(r"\b(innerHTML|insertAdjacentHTML|document\.write|eval)\b", page)
 
 
@@ -226,7 +230,7 @@ def test_the_page_stands_alone(folder):
     page = write_explorer(folder).read_text(encoding="utf8")
     read = seen(page)
     where = [a[x] for _, a in read.tags for x in ("src", "href") if x in a]
-    assert all(w.startswith(("data:image/jpeg;base64,", "#")) or w == "report.html" for w in where) and "http" not in re.sub(r"base64,[\w+/=]+", "", page)
+    assert all(w.startswith(("data:image/jpeg;base64,", "#")) or w == "report.html" for w in where) and "http" not in re.sub(r"base64,[\w+/=]+|http-equiv", "", page)
     ids = [a["id"] for _, a in read.tags if "id" in a]
     assert len(ids) == len(set(ids)) and {w[1:] for w in where if w.startswith("#")} <= set(ids)
     assert _anchor("item", 'a "b"/ü') in ids
