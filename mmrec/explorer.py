@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import MmrecError, atomic_path, os_errors, read_json
 from .evaluation import policy, thumbnail
 from .images import ImageError, open_picture
-from .report import NOT_A_RUN, STYLE, as_run_writes, data_line, read_metrics, run_file
+from .report import NOT_A_RUN, STYLE, as_run_writes, data_line, read_metrics, run_file, run_table
 
 # %% ../nbs/21_explorer.ipynb #498a6ed4
 def product_vectors(
@@ -154,7 +154,7 @@ def _texts(column):
 
 def _typed_items(path):
     "items.parquet as `item_table` makes it, indexed by item, and the kinds of neighbours in it."
-    table = pd.read_parquet(path)
+    table = run_table(path)
     near = [kind for kind in KINDS if f"near_{kind}" in table and f"cosine_{kind}" in table]
     whole = lambda column: pd.to_numeric(column).fillna(0).astype(int)
     out = pd.DataFrame(dict(item=_texts(table["item"]), title=_texts(table["title"]), reviews=whole(table["reviews"]), rating=pd.to_numeric(table["rating"]).astype(float)))
@@ -189,7 +189,7 @@ class Explorer:
 # %% ../nbs/21_explorer.ipynb #13403b50
 def _predictions(folder, protocol, lines, n_classes):
     "Dict from model to probabilities [m, K] of the reviews on these lines, in their order."
-    table = pd.read_parquet(folder/"predictions.parquet", filters=[("protocol", "==", protocol)])
+    table = run_table(folder/"predictions.parquet", filters=[("protocol", "==", protocol)])
     models = {name: rows for name, rows in table.groupby("model", sort=False)}
     if any(not np.array_equal(rows["line"], lines) for rows in models.values()):
         raise MmrecError("predictions and reviews are not of the same rows", where=folder, fix="run again")
@@ -199,7 +199,7 @@ def _predictions(folder, protocol, lines, n_classes):
 @patch
 def _read_reviews(self:Explorer):
     "Read the test reviews with their predictions; set `reviews`, `proba`, `base` and `parts`."
-    reviews = pd.read_parquet(self.folder/"reviews.parquet", filters=[("protocol", "==", self.protocol)]).reset_index(drop=True)
+    reviews = run_table(self.folder/"reviews.parquet", filters=[("protocol", "==", self.protocol)]).reset_index(drop=True)
     reviews = reviews.assign(title=_texts(reviews["title"]), text=_texts(reviews["text"]), item=_texts(reviews["item"]), user=reviews["user"].astype("string"), actual=pd.to_numeric(reviews["actual"]).astype(int))
     if not reviews["actual"].between(0, len(self.names) - 1).all(): raise ValueError("classes beyond the scale")
     proba = _predictions(self.folder, self.protocol, reviews["line"], len(self.names))

@@ -274,7 +274,7 @@ def test_a_wrong_configuration_names_file_and_key(tmp_path, capsys, text, says):
 
 def test_the_command_line_wins_over_the_file(tmp_path, monkeypatch):
     seen = []
-    def stop(config): seen.append(config); raise MmrecError("far enough")
+    def stop(config, *more): seen.append(config); raise MmrecError("far enough")
     monkeypatch.setattr("mmrec.pipeline.run", stop)
     (tmp_path/"study.toml").write_text("epochs = 3\nseed = 7\ndownload = false\nprotocols = [\"course\"]\n")
     assert main(["run", "--epochs", "50", "--config", str(tmp_path/"study.toml"), "--download"]) == 1
