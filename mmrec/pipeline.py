@@ -413,7 +413,7 @@ def save_galleries(
     "Save the surest hits and misses as HTML fragments."
     shown = rows.assign(actual=[scale.names[k] for k in y], predicted=[scale.names[k] for k in proba.argmax(axis=1)], sure=proba.max(axis=1), text=rows["document"])
     for name, at in zip(("best", "worst"), ev.extremes(y, proba, scale.values)):
-        with atomic_path(folder/f"{prefix}-{name}.html") as tmp: tmp.write_text(ev.gallery(shown.iloc[at]), encoding="utf8", errors="backslashreplace")
+        with atomic_path(folder/f"{prefix}-{name}.html") as tmp: tmp.write_text(ev.alone(ev.gallery(shown.iloc[at])), encoding="utf8", errors="backslashreplace")
 
 # %% ../nbs/22_pipeline.ipynb #da078dbb
 @dataclass
