@@ -219,7 +219,7 @@ def one_row_each(
     return frame.assign(**told)[~later].reset_index(drop=True)
 
 # %% ../nbs/07_data.ipynb #a9d61066
-import unicodedata
+import itertools, unicodedata
 from urllib.parse import unquote
 
 # %% ../nbs/07_data.ipynb #fedd0976
@@ -248,7 +248,8 @@ class _Disk:
             try: names = [e.name for e in os.scandir(folder or ".") if e.name[:1] != "."]
             except (OSError, ValueError): names = []
             found = self.listed[folder] = {}
-            for name in sorted((n for n in names if n.lower().endswith(PICTURE_SUFFIXES)), key=_rank):
+            pictures = [n for n in names if n.lower().endswith(PICTURE_SUFFIXES)]
+            for name in sorted(pictures, key=_rank):
                 found.setdefault(_stem(name), []).append(name)
         return self.listed[folder]
 
@@ -263,11 +264,11 @@ def inside(self:_Disk, path):
 
 @patch
 def file(self:_Disk, path):
-    "The file at a path, or one that differs in its suffix alone: (path, whether as written); '' for none."
+    "The file at a path, or one that differs in its suffix alone, and whether it is as written."
     if os.path.isfile(path): return path, True
     folder, name = os.path.split(path)
-    like = self.listing(folder).get(_stem(name), [])
-    return next(((p, False) for n in like if os.path.isfile(p := os.path.join(folder, n))), ("", True))
+    like = [os.path.join(folder, n) for n in self.listing(folder).get(_stem(name), [])]
+    return next(((p, False) for p in like if os.path.isfile(p)), ("", True))
 
 # %% ../nbs/07_data.ipynb #9021e670
 def _spellings(cell):
@@ -277,7 +278,7 @@ def _spellings(cell):
     return list(dict.fromkeys([*forms, *(f.replace("\\", "/") for f in forms)]))
 
 def _ends(path, folder):
-    "What is left of a path without the folder's own name before it, or without what is not of this machine."
+    "What is left of a path without the folder's own name, or what is not here, before it."
     parts = [p for p in path.split("/") if p not in ("", ".")]
     if ".." in parts: return []
     names = os.path.abspath(folder).split(os.sep)
@@ -291,7 +292,7 @@ def _ends(path, folder):
 def find(self:_Disk,
     cell,    # a path as a table has it
     folders, # where it may begin, in this order
-):           # (file or '', how it was found: 'as written', 'respelled', 'by its end', 'outside' or '')
+):           # (file or '', how: 'as written', 'respelled', 'by its end', 'outside' or '')
     "Find the picture that a cell names."
     outside = False
     for ends in (False, True):
@@ -301,8 +302,8 @@ def find(self:_Disk,
                     path, exact = self.file(os.path.join(folder, rest))
                     if not path: continue
                     if not self.inside(path): outside = True; continue
-                    how = "by its end" if ends else "as written" if exact and rest == cell else "respelled"
-                    return str(Path(path)), how
+                    as_is = exact and rest == cell
+                    return str(Path(path)), "by its end" if ends else "as written" if as_is else "respelled"
     return "", "outside" if outside else ""
 
 # %% ../nbs/07_data.ipynb #72016308
@@ -311,26 +312,27 @@ def _named_files(images, deepest=16):
     root, mark, rest = str(images).partition("{item}")
     root, before = os.path.split(root) if mark else (root, "")
     wanted = _stem(before + mark + rest).replace(os.sep, "/")
-    wanted = re.compile(re.escape(wanted).replace(r"\{item\}", "([^/]+)", 1).replace(r"\{item\}", r"\1"))
+    wanted = re.escape(wanted).replace(r"\{item\}", "([^/]+)", 1).replace(r"\{item\}", r"\1")
     with os_errors(root or "."): os.scandir(root or ".").close()
     for folder, folders, names in os.walk(root or "."):
         below = os.path.relpath(folder, root or ".").replace(os.sep, "/")
-        folders[:] = sorted(f for f in folders if f[:1] != ".") if below.count("/") < deepest else []
+        folders[:] = sorted(f for f in folders if f[:1] != "." and below.count("/") < deepest)
         for name in names:
             if name[:1] == "." or not name.lower().endswith(PICTURE_SUFFIXES): continue
             stem = _stem(name)
-            at = wanted.fullmatch(stem if below == "." else f"{below}/{stem}") if mark else None
+            at = re.fullmatch(wanted, stem if below == "." else f"{below}/{stem}") if mark else None
             if at or not mark: yield at[1] if mark else stem, os.path.join(folder, name)
 
 # %% ../nbs/07_data.ipynb #520a1924
 def _with_zeros(items, names):
-    "Dict from item to name, for numbers that differ in the zeros before them and can mean nothing else."
+    "Dict from item to name, for numbers that differ in the zeros before them alone."
     ours, theirs = {}, {}
     for xs, by in ((items, ours), (names, theirs)):
         for x in xs:
             if re.fullmatch("[0-9]+", x): by.setdefault(x.lstrip("0"), []).append(x)
-    if not any(len({len(x) for xs in by.values() for x in xs}) == 1 for by in (ours, theirs)): return {}
-    return {ours[n][0]: theirs[n][0] for n in ours.keys() & theirs.keys() if len(ours[n]) == len(theirs[n]) == 1}
+    even = [len({len(x) for xs in by.values() for x in xs}) == 1 for by in (ours, theirs)]
+    sure = [n for n in ours if len(ours[n]) == len(theirs.get(n, ())) == 1]
+    return {ours[n][0]: theirs[n][0] for n in sure} if any(even) else {}
 
 # %% ../nbs/07_data.ipynb #a9df5a66
 def find_images(
@@ -339,15 +341,18 @@ def find_images(
     log=None, # `CleaningLog`
 ):            # list of paths, '' where there is none
     "Find the picture files of items on disk, by name."
-    known, log, log_as = {}, log or CleaningLog(), lambda rule, its, action: log.add("items", rule, its, action)
-    disk = _Disk([os.path.dirname(str(images).partition("{item}")[0]) or "." if "{item}" in str(images) else images])
+    known, log, fixed = {}, log or CleaningLog(), str(images).partition("{item}")[0]
+    disk = _Disk([os.path.dirname(fixed) or "." if "{item}" in str(images) else images])
     for name, path in _named_files(images): known.setdefault(name, []).append(path)
     plain = {i: unicodedata.normalize("NFC", i) for i in items}
     number = _with_zeros([i for i in plain if plain[i] not in known], known.keys() - plain.values())
     number = {i: n for i, n in number.items() if i not in known}
-    found = {i: sorted(filter(disk.inside, known.get(number.get(i, n), [])), key=_rank) for i, n in plain.items()}
-    log_as("several pictures have the item's name: the first by depth, suffix and name", [i for i, f in found.items() if len(f) > 1], "kept")
-    log_as("picture found by the item's number with or without leading zeros", [i for i in number if found[i]], "mended")
+    found = {i: [p for p in known.get(number.get(i, n), []) if disk.inside(p)] for i, n in plain.items()}
+    found = {i: sorted(paths, key=_rank) for i, paths in found.items()}
+    log.add("items", "several pictures have the item's name: the first by depth, suffix and name",
+            [i for i, paths in found.items() if len(paths) > 1], "kept")
+    log.add("items", "picture found by the item's number with or without leading zeros",
+            [i for i in number if found[i]], "mended")
     return [str(Path(found[i][0])) if found[i] else "" for i in items]
 
 # %% ../nbs/07_data.ipynb #84e755d8
@@ -361,11 +366,13 @@ def _cell_pictures(items, cells, folder, images, log):
     for cell, (path, how) in zip(cells, found):
         if path: meant.setdefault(path, set()).add(cell.replace("\\", "/"))
     unsure = [how == "by its end" and len(meant[path]) > 1 for path, how in found]
-    of = lambda *ways: [i for i, (_, how), no in zip(items, found, unsure) if how in ways and not no]
-    log.add("items", "picture path read in another spelling (blanks, backslashes, suffix)", of("respelled"), "mended")
-    log.add("items", "picture path of another place, found by its end", of("by its end"), "mended")
-    log.add("items", "picture outside the table's folder, not read: --images FOLDER allows a folder", of("outside"), "kept")
-    log.add("items", "several picture paths end at one file: it is taken for none", [i for i, no in zip(items, unsure) if no], "kept")
+    of = lambda way: [i for i, (_, how), no in zip(items, found, unsure) if how == way and not no]
+    for rule, its, action in (
+        ("picture path read in another spelling (blanks, backslashes, suffix)", of("respelled"), "mended"),
+        ("picture path of another place, found by its end", of("by its end"), "mended"),
+        ("picture outside the table's folder, not read: --images FOLDER allows a folder", of("outside"), "kept"),
+        ("several picture paths end at one file: it is taken for none", list(itertools.compress(items, unsure)), "kept"),
+    ): log.add("items", rule, its, action)
     return ["" if no else path for (path, _), no in zip(found, unsure)], set(of("outside"))
 
 # %% ../nbs/07_data.ipynb #64c41bd8
@@ -376,18 +383,22 @@ def place_images(
     log,    # `CleaningLog`
 ):          # items with image_url and image_path in place of image
     "Split the column `image` into `image_url` and `image_path`."
-    items, raw = frame.item.tolist(), ["https:" + r if r.startswith("//") else r for r in frame.image.tolist()]
+    items = frame.item.tolist()
+    raw = ["https:" + r if r.startswith("//") else r for r in frame.image.tolist()]
     url = [r if r[:8].lower().startswith(("http://", "https://")) else "" for r in raw]
     cells = ["" if u else r for r, u in zip(raw, url)]
     path, outside = _cell_pictures(items, cells, folder, images, log)
     if images:
         less = [i for i, p in zip(items, path) if not p]
         named = dict(zip(less, find_images(less, images, log))) if less else {}
-        log.add("items", "picture not at its path, found by the item's name", [i for i, c in zip(items, cells) if c and named.get(i)], "mended")
+        log.add("items", "picture not at its path, found by the item's name",
+                [i for i, c in zip(items, cells) if c and named.get(i)], "mended")
         path = [p or named[i] for i, p in zip(items, path)]
-        if items and not any(path): raise MmrecError("no item has a picture there", where=images,
-            fix=f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
-    log.add("items", "picture file not found", [i for i, c, p in zip(items, cells, path) if c and not p and i not in outside], "kept")
+        if items and not any(path):
+            raise MmrecError("no item has a picture there", where=images, fix=f"name files after items "
+                             f"({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
+    lost = [i for i, c, p in zip(items, cells, path) if c and not p and i not in outside]
+    log.add("items", "picture file not found", lost, "kept")
     as_text = lambda values: pd.Series(values, index=frame.index, dtype="str")
     return frame.drop(columns="image").assign(image_url=as_text(url), image_path=as_text(path))
 

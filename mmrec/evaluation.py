@@ -276,23 +276,26 @@ def thumbnail(
 
 # %% ../nbs/18_evaluation.ipynb #ad8c44ad
 def gallery_html(
-    cards, # list of dicts: picture (data URI or ''), title, actual, predicted, sure (in hundredths), text
+    cards, # list of dicts: picture (data URI or ''), title, actual, predicted, sure (hundredths), text
 ):         # HTML string
     "Cards of reviews as HTML, all of their texts escaped."
     out = []
     for card in cards:
         c = {k: html.escape(str(v)) for k, v in card.items()}
-        picture = f'<img src="{c["picture"]}" alt="{c["title"] or "product picture"}">' if c["picture"] else '<div class="nopicture">no picture</div>'
-        out.append(f'<div class="card">{picture}<div><b>{c["actual"]}</b>, called <b>{c["predicted"]}</b> '
-                   f'({c["sure"]}% sure)<br><small>{c["title"]}</small><p>{c["text"] or "<i>no text</i>"}</p></div></div>')
+        picture = '<div class="nopicture">no picture</div>'
+        if c["picture"]: picture = f'<img src="{c["picture"]}" alt="{c["title"] or "product picture"}">'
+        out.append(f'<div class="card">{picture}<div><b>{c["actual"]}</b>, called '
+                   f'<b>{c["predicted"]}</b> ({c["sure"]}% sure)<br><small>{c["title"]}</small>'
+                   f'<p>{c["text"] or "<i>no text</i>"}</p></div></div>')
     return '<div class="gallery">' + "".join(out) + "</div>"
 
 def gallery(
     rows, # table with text, actual, predicted, sure (0 to 1) and, where they exist, item_title, image_path
 ):        # HTML string: a card a row
     "Show reviews with picture, text, actual and predicted rating."
-    return gallery_html([dict(picture=thumbnail(r.get("image_path", "")), title=r.get("item_title", "") or "", actual=r["actual"], predicted=r["predicted"],
-                              sure=f'{100*r["sure"]:.0f}', text=" ".join(str(r["text"]).split())[:280]) for r in rows.to_dict("records")])
+    return gallery_html([dict(picture=thumbnail(r.get("image_path", "")), title=r.get("item_title", "") or "",
+                              actual=r["actual"], predicted=r["predicted"], sure=f'{100*r["sure"]:.0f}',
+                              text=" ".join(str(r["text"]).split())[:280]) for r in rows.to_dict("records")])
 
 # %% ../nbs/18_evaluation.ipynb #6e93c788
 class _Cards(HTMLParser):
@@ -300,7 +303,8 @@ class _Cards(HTMLParser):
     def __init__(self): super().__init__(); self.cards, self.at = [], ""
     def handle_starttag(self, tag, attrs):
         a, self.at = dict(attrs), "p" if self.at == "p" and tag == "i" else tag
-        if a.get("class") == "card": self.cards.append(dict(picture="", b=[], small="", p="", div=""))
+        if a.get("class") == "card":
+            self.cards.append(dict(picture="", b=[], small="", p="", div=""))
         if tag == "img" and self.cards: self.cards[-1]["picture"] = a.get("src") or ""
     def handle_endtag(self, tag): self.at = "div"
     def handle_data(self, data):
@@ -316,7 +320,9 @@ def jpeg_uri(
     "A picture as data, if it is one."
     head, _, data = str(uri)[:200_000].partition(",")
     if head != "data:image/jpeg;base64": return ""
-    try: data = base64.b64decode(data, validate=True); open_picture(data, 1_000_000, formats=["JPEG"])
+    try:
+        data = base64.b64decode(data, validate=True)
+        open_picture(data, 1_000_000, formats=["JPEG"])
     except (ImageError, ValueError): return ""
     return f"{head},{base64.b64encode(data).decode()}"
 
@@ -328,8 +334,10 @@ def read_gallery(
     reader, out = _Cards(), []
     with open(path, encoding="utf8", errors="replace") as f: reader.feed(f.read(1_000_000))
     for c in reader.cards[:n]:
-        sure, (actual, predicted) = re.search(r"\(([0-9]{1,3})% sure\)", c["div"]), [*c["b"], "?", "?"][:2]
-        out.append(dict(picture=jpeg_uri(c["picture"]), title=c["small"], actual=actual, predicted=predicted, sure=sure[1] if sure else "?", text=c["p"]))
+        sure = re.search(r"\(([0-9]{1,3})% sure\)", c["div"])
+        actual, predicted = [*c["b"], "?", "?"][:2]
+        out.append(dict(picture=jpeg_uri(c["picture"]), title=c["small"], actual=actual, predicted=predicted,
+                        sure=sure[1] if sure else "?", text=c["p"]))
     return out
 
 # %% ../nbs/18_evaluation.ipynb #efd3c680
@@ -337,8 +345,10 @@ def policy(
     *scripts, # the page's own scripts, as they stand between their tags
 ):            # HTML of a <meta>, which must stand before the first script
     "A content security policy: no script but these, no request at all."
-    own = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", *([f"script-src {own}"] if own else []), "base-uri 'none'", "form-action 'none'"]
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    own = [" ".join(["script-src", *(f"'sha256-{d}'" for d in digests)])] if scripts else []
+    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", *own,
+             "base-uri 'none'", "form-action 'none'"]
     return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
 
 def alone(

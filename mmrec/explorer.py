@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import MmrecError, atomic_path, os_errors, read_json
 from .evaluation import policy, thumbnail
 from .images import ImageError, open_picture
-from .report import NOT_A_RUN, STYLE, as_run_writes, data_line, read_metrics, run_file, run_table
+from .report import (NOT_A_RUN, STYLE, as_run_writes, data_line, read_metrics, run_file, run_table)
 
 # %% ../nbs/21_explorer.ipynb #498a6ed4
 def product_vectors(
@@ -152,12 +152,19 @@ def _texts(column):
     "A column as texts, '' for nothing."
     return column.astype(object).where(column.notna(), "").map(str)
 
+def _typed_scale(scale):
+    "Names and values of the rating scale."
+    names, values = [str(name) for name in scale["names"]], np.array(scale["values"], float)
+    if not 1 <= len(names) == len(values) or not np.isfinite(values).all(): raise ValueError("scale")
+    return names, values
+
 def _typed_items(path):
     "items.parquet as `item_table` makes it, indexed by item, and the kinds of neighbours in it."
     table = run_table(path)
     near = [kind for kind in KINDS if f"near_{kind}" in table and f"cosine_{kind}" in table]
     whole = lambda column: pd.to_numeric(column).fillna(0).astype(int)
-    out = pd.DataFrame(dict(item=_texts(table["item"]), title=_texts(table["title"]), reviews=whole(table["reviews"]), rating=pd.to_numeric(table["rating"]).astype(float)))
+    out = pd.DataFrame(dict(item=_texts(table["item"]), title=_texts(table["title"]), reviews=whole(table["reviews"])))
+    out["rating"] = pd.to_numeric(table["rating"]).astype(float)
     out["picture"] = [p if isinstance(p, bytes) else b"" for p in table["picture"]]
     for kind in near:
         out[f"near_{kind}"] = [list(map(str, v)) for v in table[f"near_{kind}"]]
@@ -172,18 +179,16 @@ class Explorer:
         protocol=None, # whose test reviews to show; None: the run's first, the honest one by default
     ):                 # errors: `MmrecError` when the folder holds no run, or one without the explorer's tables
         self.folder = Path(folder)
-        if not run_file(folder, "metrics.json"): raise MmrecError("no metrics.json here", where=folder, fix=NOT_A_RUN)
-        if not all(run_file(folder, f"{name}.parquet", None) for name in ("items", "reviews", "predictions")):
+        if not run_file(folder, "metrics.json"): read_metrics(folder) # says so
+        tables = [run_file(folder, f"{name}.parquet", None) for name in ("items", "reviews", "predictions")]
+        if not all(tables):
             raise MmrecError("no items.parquet, reviews.parquet and predictions.parquet here", where=folder, fix="run again: older runs did not keep what the explorer shows")
         self.metrics = read_metrics(folder)
         self.protocols = list(self.metrics["protocols"])
         self.protocol = self.protocols[0] if protocol is None else protocol
         if self.protocol not in self.protocols: raise MmrecError(f"no protocol {protocol!r} in this run", where=folder, fix=f"use {' or '.join(self.protocols)}")
-        with as_run_writes(folder):
-            scale = self.metrics["scale"]
-            self.names, self.values = [str(name) for name in scale["names"]], np.array(scale["values"], float)
-            if not 1 <= len(self.names) == len(self.values) or not np.isfinite(self.values).all(): raise ValueError("scale")
-        with as_run_writes(folder, "items.parquet"): self.items, self.near = _typed_items(self.folder/"items.parquet")
+        with as_run_writes(folder): self.names, self.values = _typed_scale(self.metrics["scale"])
+        with as_run_writes(folder, "items.parquet"): self.items, self.near = _typed_items(tables[0])
         with as_run_writes(folder, "reviews.parquet"): self._read_reviews()
 
 # %% ../nbs/21_explorer.ipynb #13403b50
@@ -199,9 +204,11 @@ def _predictions(folder, protocol, lines, n_classes):
 @patch
 def _read_reviews(self:Explorer):
     "Read the test reviews with their predictions; set `reviews`, `proba`, `base` and `parts`."
-    reviews = run_table(self.folder/"reviews.parquet", filters=[("protocol", "==", self.protocol)]).reset_index(drop=True)
-    reviews = reviews.assign(title=_texts(reviews["title"]), text=_texts(reviews["text"]), item=_texts(reviews["item"]), user=reviews["user"].astype("string"), actual=pd.to_numeric(reviews["actual"]).astype(int))
-    if not reviews["actual"].between(0, len(self.names) - 1).all(): raise ValueError("classes beyond the scale")
+    own = [("protocol", "==", self.protocol)]
+    reviews = run_table(self.folder/"reviews.parquet", filters=own).reset_index(drop=True)
+    reviews = reviews.assign(**{c: _texts(reviews[c]) for c in ("title", "text", "item")},
+                             user=reviews["user"].astype("string"), actual=pd.to_numeric(reviews["actual"]).astype(int))
+    if not reviews["actual"].between(0, len(self.names) - 1).all(): raise ValueError("odd classes")
     proba = _predictions(self.folder, self.protocol, reviews["line"], len(self.names))
     chosen = _chosen(proba)
     if not chosen or "majority class" not in proba: raise MmrecError("no predictions from text or picture here", where=self.folder, fix="run again with one of them")
@@ -257,7 +264,8 @@ LOOKS = """<style>
 @functools.lru_cache(maxsize=2048)
 def _jpeg(data):
     "Bytes that are a small JPEG; b'' for all others."
-    try: return data if len(data) < 300_000 and open_picture(data, 1_000_000, formats=["JPEG"]) else b""
+    if len(data) > 300_000: return b""
+    try: return data if open_picture(data, 1_000_000, formats=["JPEG"]) else b""
     except ImageError: return b""
 
 # %% ../nbs/21_explorer.ipynb #b9c3c5fe
@@ -523,8 +531,10 @@ details{margin:.6rem 0}summary{cursor:pointer}
 # %% ../nbs/21_explorer.ipynb #eddc5d9d
 PAGE_FIRST = 'document.documentElement.className = "js"' # before anything is drawn
 
-PAGE_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">{{ policy|safe }}<meta name="viewport" content="width=device-width,initial-scale=1">
-<title>mmrec explorer: {{ m.name }}</title><style>{{ style|safe }}</style>{{ looks|safe }}<script>{{ first|safe }}</script></head><body>
+PAGE_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+{{ policy|safe }}<meta name="viewport" content="width=device-width,initial-scale=1">
+<title>mmrec explorer: {{ m.name }}</title><style>{{ style|safe }}</style>{{ looks|safe }}
+<script>{{ first|safe }}</script></head><body>
 <p><a href="report.html">To the report</a></p><h1>Explore products and users</h1><p>{{ line }}</p>
 <p>Protocol “{{ e.protocol }}”, model “{{ e.model }}”. This page holds {{ says }}: those with the most test reviews{{ limit }}. A name without a link has no entry here. The run folder holds all of them: <code>mmrec.explorer.explore(folder)</code> in a notebook.</p>
 <details><summary>How to read it</summary>
@@ -606,10 +616,12 @@ def _page(e, n, reviews, k, megabytes):
     held = {kind: sum(entry[0] == kind for entry in done) for kind in ("item", "user")}
     says = f"{held['item']:,} of {_count(len(products), 'product')}" + (f" and {held['user']:,} of {_count(len(users), 'user')}" if len(users) else "")
     page = Environment(autoescape=True).from_string(PAGE_HEAD + PAGE_FORM).render(m=e.metrics, e=e, line=data_line(e.metrics), style=PAGE_STYLE, looks=LOOKS, says=says, undone=e.model.endswith(UNDONE),
-        policy=policy(PAGE_FIRST, script), first=PAGE_FIRST, limit=f", as many as fit into {megabytes:g} MB" if len(done) < len(todo) else "", users=len(users),
+        policy=policy(PAGE_FIRST, script), first=PAGE_FIRST, users=len(users),
+        limit=f", as many as fit into {megabytes:g} MB" if len(done) < len(todo) else "",
         entries=[(_anchor(kind, key), label) for kind, key, label, _ in done])
-    pictures = f'<svg width="0" height="0" style="position:absolute" aria-hidden="true">{"".join(symbols)}</svg>'
-    return f'{page}{pictures}<main>{"".join(entry[3] for entry in done)}</main><script>{script}</script></body></html>\n'
+    hidden = 'width="0" height="0" style="position:absolute" aria-hidden="true"'
+    pictures, entries = f'<svg {hidden}>{"".join(symbols)}</svg>', "".join(entry[3] for entry in done)
+    return f'{page}{pictures}<main>{entries}</main><script>{script}</script></body></html>\n'
 
 # %% ../nbs/21_explorer.ipynb #bb148afb
 def write_explorer(
@@ -622,6 +634,7 @@ def write_explorer(
 ):                # path of the page; errors: as `Explorer`
     "Write explorer.html, one page for those who only read."
     e = Explorer(folder, protocol)
-    with as_run_writes(folder, "items.parquet"): page = _page(e, n, reviews, k, megabytes).encode("utf8", "replace")
+    with as_run_writes(folder, "items.parquet"):
+        page = _page(e, n, reviews, k, megabytes).encode("utf8", "replace")
     with atomic_path(e.folder/"explorer.html") as tmp: tmp.write_bytes(page)
     return e.folder/"explorer.html"

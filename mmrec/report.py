@@ -47,9 +47,10 @@ def read_metrics(
     if path is None: raise MmrecError("no metrics.json here", where=folder, fix=NOT_A_RUN)
     with as_run_writes(folder): m = read_json(path)
     protocols = m.get("protocols") if isinstance(m, dict) else None
-    if not protocols or not isinstance(protocols, dict): raise MmrecError("no protocol in metrics.json", where=folder, fix=NOT_A_RUN)
+    if not protocols or not isinstance(protocols, dict):
+        raise MmrecError("no protocol in metrics.json", where=folder, fix=NOT_A_RUN)
     odd = [name for name in protocols if not re.fullmatch(r"[\w -]{1,40}", name)]
-    if odd: raise MmrecError(f"no protocol can be called {odd[0][:40]!r}", where=path, fix=NOT_A_RUN)
+    if odd: raise MmrecError(f"no protocol is called {odd[0][:40]!r}", where=path, fix=NOT_A_RUN)
     return m
 
 # %% ../nbs/20_report.ipynb #43251129
@@ -113,7 +114,8 @@ figure{margin:1rem 0}figure img{max-width:100%;height:auto;background:#fff;borde
 """
 
 # %% ../nbs/20_report.ipynb #5852b0f1
-HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">{{ policy|safe }}<meta name="viewport" content="width=device-width,initial-scale=1">
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+{{ policy|safe }}<meta name="viewport" content="width=device-width,initial-scale=1">
 <title>mmrec report: {{ m.name }}</title><style>{{ style|safe }}</style></head><body>
 <h1>How well can the rating be predicted?</h1><p>{{ line }}</p>
 {% if explorer %}<p><a href="explorer.html">Explore products and users</a>: pictures, reviews, predictions, what text and picture contributed, nearest products.</p>{% endif %}
@@ -153,7 +155,8 @@ def _html(rows, floats="{:.3f}"):
     table = pd.DataFrame(rows)
     if not len(table): return "<p>none</p>"
     with pd.option_context("display.max_colwidth", 2000):
-        return table.to_html(index=False, border=0, na_rep="–", float_format=floats.format, header=isinstance(table.columns[0], str))
+        return table.to_html(index=False, border=0, na_rep="–", float_format=floats.format,
+                             header=isinstance(table.columns[0], str))
 
 # %% ../nbs/20_report.ipynb #ef45134b
 def png_bytes(
@@ -180,7 +183,8 @@ COLUMNS = ("accuracy", "balanced accuracy", "macro-F1", "MAE", "RMSE", "QWK", "w
 def _protocol_html(env, folder, metrics, name, protocol):
     "The section of one protocol."
     def part(kind):
-        cards = read_gallery(path) if (path := run_file(folder, f"figures/{name}-{kind}.html")) else []
+        path = run_file(folder, f"figures/{name}-{kind}.html")
+        cards = read_gallery(path) if path else []
         return gallery_html(cards) if cards else ""
     return env.from_string(PROTOCOL).render(m=metrics, name=name, p=protocol,
         fig=lambda kind, caption: _figure(folder, f"figures/{name}-{kind}.png", caption),
@@ -193,15 +197,18 @@ def _protocol_html(env, folder, metrics, name, protocol):
 def _page(folder, m):
     "The report as HTML."
     from jinja2 import Environment
-    env, explorer = Environment(autoescape=True), run_file(folder, "items.parquet", None) and run_file(folder, "explorer.html")
-    page = env.from_string(HEAD).render(m=m, style=STYLE, policy=policy(), explorer=explorer, line=data_line(m), results=_html(result_table(m).reset_index()))
+    env = Environment(autoescape=True)
+    explorer = run_file(folder, "items.parquet", None) and run_file(folder, "explorer.html")
+    page = env.from_string(HEAD).render(m=m, style=STYLE, policy=policy(), explorer=explorer, line=data_line(m),
+                                        results=_html(result_table(m).reset_index()))
     page += "".join(_protocol_html(env, folder, m, name, p) for name, p in m["protocols"].items())
-    return page + env.from_string(TAIL).render(m=m, summary=_html(m["summary"]), log=_html(m["log"]), stages=_html(m["stages"], "{:,.1f}"),
-        versions=_html(list(m["versions"].items())), config=_html([(k, "" if v is None else str(v)) for k, v in m["config"].items()]))
+    config = [(k, "" if v is None else str(v)) for k, v in m["config"].items()]
+    return page + env.from_string(TAIL).render(m=m, summary=_html(m["summary"]), log=_html(m["log"]),
+        stages=_html(m["stages"], "{:,.1f}"), versions=_html(list(m["versions"].items())), config=_html(config))
 
 def write_report(
     folder, # a run folder
-):          # path of the report; errors: `MmrecError` when the folder holds no run, or not as a run writes it
+):          # path of the report; errors: `MmrecError` when the folder holds no run
     "Write report.html from what lies in the run folder."
     folder, m = Path(folder), read_metrics(folder)
     with as_run_writes(folder): page = _page(folder, m).encode("utf8", "replace")

@@ -22,10 +22,12 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from . import evaluation as ev
-from .core import MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, is_empty_folder, os_errors, publish_into
+from .core import (MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, is_empty_folder,
+                        os_errors, publish_into)
 from .evidence import said
 from .pipeline import RunConfig, run, versions
-from .report import COLUMNS, STYLE, as_run_writes, png_bytes, read_metrics, result_table, run_file, run_table, with_interval
+from .report import (COLUMNS, STYLE, as_run_writes, png_bytes, read_metrics, result_table, run_file, run_table,
+                          with_interval)
 from .statistics import compare_measures, judge
 
 # %% ../nbs/24_writeup.ipynb #8dffff9c
@@ -137,7 +139,8 @@ WORKS = dict(
     dalal2005=_work("N. Dalal and B. Triggs", "Histograms of oriented gradients for human detection", "CVPR", 2005),
     davison1997=_work("A. C. Davison and D. V. Hinkley", "Bootstrap methods and their application", "Cambridge University Press", 1997, "book"),
     deerwester1990=_work("S. Deerwester and S. T. Dumais and G. W. Furnas and T. K. Landauer and R. Harshman", "Indexing by latent semantic analysis", "JASIS 41", 1990, "article"),
-    dunn1961=_work("O. J. Dunn", "Multiple comparisons among means", "Journal of the American Statistical Association 56", 1961, "article"),
+    dunn1961=_work("O. J. Dunn", "Multiple comparisons among means",
+                   "Journal of the American Statistical Association 56", 1961, "article"),
     gebru2021=_work("T. Gebru and others", "Datasheets for datasets", "Communications of the ACM 64", 2021, "article"),
     guo2017=_work("C. Guo and G. Pleiss and Y. Sun and K. Q. Weinberger", "On calibration of modern neural networks", "ICML", 2017),
     hartigan1969=_work("J. A. Hartigan", "Using subsample values as typical values", "Journal of the American Statistical Association 64", 1969, "article"),
@@ -212,7 +215,7 @@ def _block(b, names, works):
     if b["kind"] == "bullets": b["items"] = [line(i) for i in b["items"]]
     if b["kind"] == "table":
         rows, wide = [[clean(c) for c in r] for r in b["rows"][:MOST_ROWS]], len(b["head"])
-        if more := len(b["rows"]) - len(rows): rows.append([f"… and {more:,} more rows", *[""]*(wide - 1)])
+        if more := len(b["rows"]) - len(rows): rows.append([f"… and {more:,} more rows"])
         b |= dict(head=[clean(c) for c in b["head"]], rows=[(r + [""]*wide)[:wide] for r in rows])
     if b["kind"] == "cards": b["items"] = [{k: v if k == "picture" else clean(v) for k, v in i.items()} for i in b["items"]]
     if b["kind"] == "listing": b["text"] = UNSEEN.sub("", str(b["text"])[:20*MOST_SIGNS])
@@ -227,7 +230,7 @@ def resolve(
     works = list(dict.fromkeys(p.key for p in _pieces(doc["blocks"]) if isinstance(p, Cite)))
     blocks = [_block(b, names, works) for b in doc["blocks"]]
     if works: blocks += [dict(kind="heading", text="References", level=2), dict(kind="works", items=[reference(k) for k in works])]
-    return dict(title=clean(doc["title"]), author=clean(doc["author"]), date=clean(doc["date"]), works=works, blocks=blocks)
+    return {k: clean(doc[k]) for k in ("title", "author", "date")} | dict(works=works, blocks=blocks)
 
 # %% ../nbs/24_writeup.ipynb #6a606c16
 class Renderer:
@@ -316,7 +319,8 @@ def page(self:Html,
 ):       # text of a page
     "The whole page."
     under = "".join(f"<p>{self.esc(t)}</p>" for t in (doc["author"], doc["date"]) if t)
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8">{ev.policy()}<meta name="viewport" content="width=device-width,initial-scale=1">'
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8">{ev.policy()}'
+            f'<meta name="viewport" content="width=device-width,initial-scale=1">'
             f'<title>{self.esc(doc["title"])}</title>'
             f'<style>{PAPER_STYLE}</style></head><body><header><h1>{self.esc(doc["title"])}</h1>{under}</header><main>\n{self.body(doc)}\n</main></body></html>\n')
 
@@ -387,7 +391,8 @@ def figure(self:Md, b): return f"![{self.esc(b['alt'])}]({b['file']})\\\n**{b['n
 def cards(self:Md, b):
     rows, home = [], os.path.realpath(self.folder)
     if os.path.realpath(self.folder/"figures") != os.path.join(home, "figures"):
-        raise MmrecError("a link that leads out of the run folder", where=self.folder/"figures", fix="put a folder in its place")
+        raise MmrecError("a link that leads out of the run folder", where=self.folder/"figures",
+                         fix="put a folder in its place")
     for n, i in enumerate(b["items"], 1):
         file = f"figures/paper-{b['label']}-{n}.jpg"
         if i["picture"]:
@@ -477,15 +482,17 @@ for last, more in zip([*[0]*(len(standards) - 1), 1], standards):
     except typst.TypstError as e:
         if last: sys.exit(str(e)[:500])
     else: break
-for n, page in enumerate(made if isinstance(made, list) else [made]): (folder/f"made-{n}").write_bytes(page)
-""" # PDF/UA-1, which screen readers can read, or a plain PDF where a character has no glyph, which that does not allow
+made = made if isinstance(made, list) else [made]
+for n, page in enumerate(made): (folder/f"made-{n}").write_bytes(page)
+""" # PDF/UA-1, which screen readers can read; a plain PDF where a character has no glyph, for that is not allowed
 
 def _compiled(folder, seconds=120, **how):
     "The bytes of each file that typst makes of paper.typ in `folder`."
     call = [sys.executable, "-I", "-c", _SET, str(folder), json.dumps(how)]
+    failed = lambda what: MmrecError(what, where="typst", fix="write --to html and print it from a browser")
     try: done = subprocess.run(call, capture_output=True, text=True, errors="replace", timeout=seconds)
-    except subprocess.TimeoutExpired as e: raise MmrecError(f"the PDF took more than {seconds} seconds", where="typst", fix="write --to html") from e
-    if done.returncode: raise MmrecError(f"typst failed ({(done.stderr.strip().splitlines() or ['no word'])[-1][:200]})", where="typst", fix="write --to html")
+    except subprocess.TimeoutExpired as e: raise failed(f"took more than {seconds} seconds") from e
+    if done.returncode: raise failed((done.stderr.strip().splitlines() or ["failed"])[-1][:200])
     return [(folder/f"made-{n}").read_bytes() for n in range(len(list(folder.glob("made-*"))))]
 
 # %% ../nbs/24_writeup.ipynb #78c9007c
@@ -500,7 +507,9 @@ def typeset(
     with tempfile.TemporaryDirectory() as tmp:
         tmp, blocks = Path(tmp), []
         for n, b in enumerate(doc["blocks"]):
-            if b["kind"] == "figure": (tmp/f"figure-{n}.png").write_bytes(png_bytes(folder, b["file"])); b = b | dict(file=f"figure-{n}.png")
+            if b["kind"] == "figure":
+                (tmp/f"figure-{n}.png").write_bytes(png_bytes(folder, b["file"]))
+                b = b | dict(file=f"figure-{n}.png")
             if b["kind"] == "cards": b = b | dict(items=_cards_out(b, n, tmp))
             blocks.append(b)
         (tmp/"doc.json").write_text(json.dumps(doc | dict(blocks=blocks), ensure_ascii=False), encoding="utf8")
@@ -530,22 +539,22 @@ def _try(f, file, read, why):
     f.lacks.append(f"{file} is not there or cannot be read: {why}")
 
 # %% ../nbs/24_writeup.ipynb #41779f40
-def _small_zip(path, most=200_000_000):
-    "An open zip file that unpacks to a bounded size."
-    z = zipfile.ZipFile(path)
-    if sum(i.file_size for i in z.infolist()) > most: z.close(); raise ValueError("unpacks to too much")
-    return z
+def _bounded(path, most=200_000_000):
+    "Refuse a zip file that unpacks to more than `most` bytes."
+    with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
+    if size > most: raise ValueError("unpacks to too much")
 
 def _network(path):
     "What the classifier wrote about itself into its `.keras` file."
     with zipfile.ZipFile(path) as z, z.open("mmrec.json") as f: about = json.loads(f.read(10_000_000))
-    if not isinstance(about, dict) or not isinstance(about.get("params"), dict): raise ValueError("no settings")
+    if not isinstance(about["params"], dict): raise ValueError("no settings")
     return about
 
 # %% ../nbs/24_writeup.ipynb #c5820e48
 def _widths(path):
     "Length of each modality's vectors, from the fusion's file."
-    with _small_zip(path), np.load(path, allow_pickle=False) as z: return {str(n): len(z[f"mean/{n}"]) for n in z["names"]}
+    _bounded(path)
+    with np.load(path, allow_pickle=False) as z: return {str(n): len(z[f"mean/{n}"]) for n in z["names"]}
 
 # %% ../nbs/24_writeup.ipynb #c85a2257
 def read_run(
@@ -616,8 +625,10 @@ def gains(
     if f.predictions is None: return pd.DataFrame()
     for a, b, measure in pairs:
         one, two = f.of(a), f.of(b)
-        group, how = one["group"] if "group" in one else one["item"], dict(level=1 - .05/len(pairs), n_draws=n_draws)
-        with contextlib.suppress(MmrecError): found[a, b, measure] = compare_measures(one["actual"], one["predicted"], two["predicted"], values, group, **how)[measure]
+        group = one["group"] if "group" in one else one["item"]
+        rows = one["actual"], one["predicted"], two["predicted"], values, group
+        with contextlib.suppress(MmrecError):
+            found[a, b, measure] = compare_measures(*rows, level=1 - .05/len(pairs), n_draws=n_draws)[measure]
     if not found: return pd.DataFrame()
     table = judge(found, margin=.01, method="bonferroni")
     table["verdict"] = [said(c, v) for c, v in zip(found.values(), table["verdict"])]
@@ -820,7 +831,9 @@ def measure_blocks(
     "Measures and intervals."
     K = len(f.m["scale"]["names"])
     return [heading("Measures", 3), para(f"Accuracy is the share of ratings named right; balanced accuracy is the mean of the {K} classes' recalls, {1/K:.3f} for whoever always names one class. MAE and RMSE are in units of the rating scale; QWK is the quadratically weighted kappa ", Cite("cohen1968"), "; the calibration error compares how sure a model is with how often it is right ", Cite("guo2017"), "."),
-        para(f"Reviews of one product are alike, so products, not reviews, are drawn anew: scores have 95 % intervals from a bootstrap over products with {f.m.get('config', {}).get('draws', '?')} draws ", Cite("davison1997"), "; differences between two models on the same reviews have intervals from random halves of the products ", Cite("hartigan1969"), ". These are simultaneous: with 95 % certainty all of them hold at once (Bonferroni ", Cite("dunn1961"), "). The p-values are corrected in the same way, so that a difference is shown where its interval leaves out zero. A difference of one point is taken as the smallest worth having.")]
+        para(f"Reviews of one product are alike, so products, not reviews, are drawn anew: scores have 95 % intervals from a bootstrap over products with {f.m.get('config', {}).get('draws', '?')} draws ", Cite("davison1997"), "; differences between two models on the same reviews have intervals from random halves of the products ", Cite("hartigan1969"), ". These are simultaneous: with 95 % certainty all of them hold at once (Bonferroni ", Cite("dunn1961"),
+            "). The p-values are corrected in the same way, so that a difference is shown where its interval leaves "
+            "out zero. A difference of one point is taken as the smallest worth having.")]
 
 # %% ../nbs/24_writeup.ipynb #81815937
 def results_section(
@@ -844,7 +857,9 @@ def _gain_table(f, g):
     "The comparisons as a table block."
     minus = lambda x: f"{100*x:+.1f}".replace("-", "−")
     rows = [[r["model"], r["rival"], r["measure"], r["verdict"].split(" (")[0], f"{minus(r['gain'])} [{minus(r['low'])}, {minus(r['high'])}]", f"{r['adjusted p']:.3f}"] for _, r in g.iterrows()]
-    return table("tab-gains", f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, in points: value [simultaneous 95 % interval]; p corrected for {len(g)} comparisons in the same way.", ["model", "against", "measure", "verdict", "gain", "p"], rows, left=4)
+    caption = (f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, in points: value "
+               f"[simultaneous 95 % interval]; p corrected for {len(g)} comparisons in the same way.")
+    return table("tab-gains", caption, ["model", "against", "measure", "verdict", "gain", "p"], rows, left=4)
 
 # %% ../nbs/24_writeup.ipynb #8000d50c
 def ablation_section(
@@ -867,7 +882,8 @@ def gallery_items(
 ):        # list of dicts for `cards`
     "Read a gallery back."
     if not path or not Path(path).is_file(): return []
-    return [dict(head=f"rated {c['actual']}, predicted {c['predicted']} ({c['sure']} % sure)", title=c["title"], text=c["text"] + "…"*(len(c["text"]) >= 280),
+    head = "rated {actual}, predicted {predicted} ({sure} % sure)"
+    return [dict(head=head.format(**c), title=c["title"], text=c["text"] + "…"*(len(c["text"]) >= 280),
                  picture=c["picture"].partition(",")[2]) for c in ev.read_gallery(path, n)]
 
 # %% ../nbs/24_writeup.ipynb #fd0d7e9f
@@ -923,7 +939,8 @@ def errors_section(
     out += _figure(f, "fig-confusion", "Confusion matrix: the colour is the share of the actual class, the number is the count.", f"A grid of {len(K)} by {len(K)} cells, actual rating down, predicted rating across. {confused}", "confusion", .5)
     out += _figure(f, "fig-actual", "Expected against actual rating; boxes from quartile to quartile, the dotted line is perfect.", "A box of expected ratings for each actual rating. Perfect predictions would lie on the dotted diagonal.", "actual", .55)
     for kind, says in dict(best="Surest hits, taking turns between classes.", worst="Surest misses, the furthest first.").items():
-        if items := gallery_items(run_file(f.folder, f"figures/{f.name}-{kind}.html")): out.append(cards(f"fig-{kind}", says, items))
+        items = gallery_items(run_file(f.folder, f"figures/{f.name}-{kind}.html"))
+        if items: out.append(cards(f"fig-{kind}", says, items))
     return out
 
 # %% ../nbs/24_writeup.ipynb #ffe6ddea
@@ -1008,7 +1025,8 @@ def file_hashes(
 ):          # dict from file name to SHA-256
     "Hashes of a run's own files."
     made = lambda p: p.suffix == ".html" or p.stem == "paper" or p.name[0] == "."
-    return {p.name: file_sha256(p) for p in sorted(Path(folder).iterdir()) if not made(p) and run_file(folder, p.name, 1 << 33)}
+    own = [p for p in sorted(Path(folder).iterdir()) if not made(p) and run_file(folder, p.name, 1 << 33)]
+    return {p.name: file_sha256(p) for p in own}
 
 # %% ../nbs/24_writeup.ipynb #a5abbe06
 def again_section(

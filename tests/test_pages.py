@@ -273,7 +273,7 @@ def test_the_typesetter_is_ended_when_it_takes_too_long(tmp_path, monkeypatch):
     (tmp_path/"paper.typ").write_text("#let f(n) = { let i = 0; while i < n { i += 1; let j = 0; while j < 10000 { j += 1 } } }\n#f(1000000)")
     (tmp_path/"doc.json").write_text("{}")
     start = time.monotonic()
-    with pytest.raises(MmrecError, match="took more than 2 seconds|typst failed"): writeup._compiled(tmp_path, seconds=2, format="pdf")
+    with pytest.raises(MmrecError, match="took more than 2 seconds"): writeup._compiled(tmp_path, seconds=2, format="pdf")
     assert time.monotonic() - start < 20
 
 
