@@ -6,10 +6,11 @@ BOOK_VENV ?= .venv-book
 # CPU-only users: make run TORCH_INDEX=URL, with PyTorch's own CPU package index (pytorch.org, "Get Started", shows it).
 TORCH_INDEX ?=
 ARGS ?=
+SECONDS ?= 600
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: help setup run test test-browser check lab notebooks book bench export readme clean lock hooks
+.PHONY: help setup run test test-browser fuzz check lab notebooks book bench export readme clean lock hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,6 +44,9 @@ test: $(STAMP) ## everything that must hold: notebooks clean and in step, nbdev_
 test-browser: $(STAMP) ## run every notebook in JupyterLab, driven by Chromium (20 minutes; ARGS="-k ratings" for some)
 	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[browser]"
 	@$(BIN)/python -m pytest -q -m slow -rs tests/browser $(ARGS)
+
+fuzz: $(STAMP) ## spoil inputs for all readers for SECONDS=600 and look for what is no error of ours (SEED=n CASE=files-17: one again)
+	@MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE)) $(ARGS)
 
 check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb?
 	@$(BIN)/python dev/check.py
