@@ -42,9 +42,14 @@ class MmrecError(Exception):
         fix=None,   # what the reader can do about it
     ):
         self.what, self.where, self.fix = what, where, fix
-        parts = [str(where)] if where else []
-        parts.append(" ".join(str(what).split()))
-        super().__init__(printable(": ".join(parts) + (f" — {fix}" if fix else "")))
+        parts = [_clipped(where)] if where else []
+        parts.append(_clipped(" ".join(str(what).split())))
+        super().__init__(": ".join(parts) + (f" — {_clipped(fix)}" if fix else ""))
+
+def _clipped(text, most=1000):
+    "A part of a message: printable, and no longer than a message should be."
+    text = printable(str(text)[:most + 1])
+    return text if len(text) <= most else text[:most - 1] + "…"
 
 # %% ../nbs/00_core.ipynb #8c46b940
 NO_PERMISSION = "no permission: choose another folder or change its permissions"
