@@ -1,6 +1,7 @@
 """The verdicts on the course project's three claims, on data too large or too private for a chapter.
 
     python bench/claims.py                                          the built-in shop with 25,000 reviews, pictures informative and useless; about 20 minutes on two cores
+    python bench/claims.py --shop-pictures useless                  the world whose pictures tell nothing alone
     python bench/claims.py --reviews ratings.csv --items movies.csv --images posters/{item}.jpg --scale 0.5-5:0.5 --name MovieLens
                                                                     any data, with the options of `mmrec compare`
 
@@ -27,7 +28,7 @@ def claims(study, base, seeds, data, folder, **names):
     "The three claims."
     table, _ = judge_claims(study, base, range(seeds), folder, **names)
     for claim, row in table.dropna(subset="gain").iterrows():
-        control = {k: round(100*float(row[k]), 2) for k in ("over control", "control low", "control high", "could see")}
+        control = {k: round(100*float(row[k]), 2) for k in ("over control", "control low", "control high", "capacity", "could see")}
         keep(f"{claim}: {study.name}{'' if base.model == 'logistic' else ', ' + base.model}", data, row["gain"], row["low"], row["high"], reviews=int(row["reviews"]), products=int(row["products"]),
              **control, **{"adjusted p": round(float(row["adjusted p"]), 4)}, verdict=row["verdict"], splits=seeds)
 
@@ -70,5 +71,8 @@ if __name__ == "__main__":
         if config.data == "data": config = replace(config, data=folder)
         if config.image == "auto": config = replace(config, image="classical")
         shop = f"made-up shop, {config.shop_reviews:,} reviews"
-        worlds = [config] if config.reviews else [replace(config, name=shop), replace(config, name=f"{shop}, useless pictures", shop_pictures="useless")]
+        useless = replace(config, name=f"{shop}, useless pictures", shop_pictures="useless")
+        if config.reviews: worlds = [config]
+        elif config.shop_pictures == "useless": worlds = [useless]
+        else: worlds = [replace(config, name=shop), useless]
         for world in worlds: measure(world, base, seeds, f"{config.data}/trials")

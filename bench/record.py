@@ -1,5 +1,5 @@
 """What every bench shares: a fair clock for whole processes, and the file in which a measured figure is kept."""
-import datetime, json, os, platform, subprocess, sys, threading, time
+import datetime, json, os, platform, resource, subprocess, sys, threading, time
 from pathlib import Path
 import psutil
 
@@ -34,22 +34,37 @@ def measured(argv, **env):
     return out, seconds, peak[0]
 
 
+def others_load(last={}):
+    "Cores that other processes kept busy since the record before: by all processes less by this one and its children."
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own, times = sum(u.ru_utime + u.ru_stime for u in usage), psutil.cpu_times()
+    busy = times.user + times.nice + times.system if hasattr(times, "nice") else times.user + times.system
+    now = dict(at=time.perf_counter(), by_others=busy - own)
+    if last and now["at"] - last["at"] < 5: return last["share"] # too short to tell
+    now["share"] = max(0., round((now["by_others"] - last["by_others"])/(now["at"] - last["at"]), 2)) if last else None
+    last.update(now)
+    return now["share"]
+
+
+others_load()
+
+
 def record(
     file,   # results file without suffix, e.g. 'data'
-    claim,  # what is claimed, the key of the record
+    claim,  # what is claimed
     ours,   # our figure
     theirs, # the alternative's figure; None where there is none
     unit,   # 'seconds' (less is better), a rate such as 'pictures/s' (more is better) or what is counted, e.g. 'share of worlds'
     data,   # on what it was measured
     **more, # further facts, e.g. peak_mb
 ):          # the record
-    "Keep a figure as measured, in place of an earlier one of the same claim, and print it."
+    "Add a figure as measured to those of other machines and days, and print it; no earlier record is replaced."
     path = RESULTS/f"{file}.json"
-    rows = [r for r in (json.loads(path.read_text()) if path.exists() else []) if r["claim"] != claim]
+    rows = json.loads(path.read_text(encoding="utf8")) if path.exists() else []
     top, bottom = (theirs, ours) if unit == "seconds" else (ours, theirs)
     row = dict(claim=claim, ours=round(ours, 3), theirs=theirs if theirs is None else round(theirs, 3), ratio=round(top/bottom, 2) if theirs and bottom else None,
-               unit=unit, data=data, machine=machine(), date=datetime.date.today().isoformat(), **more)
+               unit=unit, data=data, machine=machine(), date=datetime.date.today().isoformat(), others=others_load(), **more)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(sorted(rows + [row], key=lambda r: r["claim"]), indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    path.write_text(json.dumps(sorted(rows + [row], key=lambda r: (r["claim"], r["date"])), indent=1, ensure_ascii=False) + "\n", encoding="utf8") # of one day: as measured
     print(f"{claim}: ours {row['ours']:g}" + (f", theirs {row['theirs']:g}" if theirs is not None else "") + f" {unit}" + (f", ratio {row['ratio']:g}" if row["ratio"] is not None else ""), flush=True)
     return row

@@ -100,7 +100,7 @@ def trials(
     return list(dict.fromkeys(replace(t, fusion="early") if len(t.evidence) < 2 else t for t in grid))
 
 # %% ../nbs/23_evidence.ipynb #373ac596
-CONTROLS = ("pictures shuffled", "picture noise", "text hidden", "text shuffled within star", "noise added", "labels permuted")
+CONTROLS = ("pictures shuffled", "picture noise", "text hidden", "text shuffled", "text shuffled within star", "noise added", "labels permuted")
 
 def _others(
     items, # item of each row [n]
@@ -140,8 +140,9 @@ def spoil(
     kind = lambda name: [m for m in blocks if m.startswith(name)]
     if control in ("pictures shuffled", "picture noise"): blocks |= {m: _others(items, blocks[m], rng, control == "picture noise") for m in kind("image")}
     elif control == "text hidden": blocks |= {m: np.zeros_like(blocks[m]) for m in kind("text")}
-    elif control == "text shuffled within star":
-        other = _same_star(y, (split.train, split.valid, split.test), rng)
+    elif control in ("text shuffled", "text shuffled within star"):
+        alike = y if control.endswith("star") else np.zeros_like(y)
+        other = _same_star(alike, (split.train, split.valid, split.test), rng)
         blocks |= {m: blocks[m][other] for m in kind("text")}
     elif control == "noise added": blocks["noise"] = rng.normal(size=(len(y), 384)).astype(np.float32)
     elif control == "labels permuted":
@@ -242,7 +243,7 @@ def ablation_table(
 def plot_ablation(
     table,              # from `ablation_table`
     measure="accuracy", # one of `mmrec.evaluation.MEASURES`
-    best=None,          # dict from evidence to the best reachable value, where it is known
+    best=None,          # dict from evidence to the best reachable value, where it is known; a control has none of the evidence
     ax=None,            # axes to draw on
 ):                      # the axes
     "Draw each trial's score with its interval; controls are hollow."
@@ -252,7 +253,7 @@ def plot_ablation(
     for height, (name, r) in enumerate(zip(names, table.to_dict("records"))):
         colour, face = (PALETTE[5], "white") if r["control"] else (PALETTE[0], PALETTE[0])
         ax.errorbar(r[measure], -height, xerr=[[r[measure] - r[f"{measure} low"]], [r[f"{measure} high"] - r[measure]]], fmt="o", color=colour, mfc=face, capsize=3)
-        if r["evidence"] in (best or {}): ax.plot(best[r["evidence"]], -height, ">", color=PALETTE[1], ms=8)
+        if r["evidence"] in (best or {}) and not r["control"]: ax.plot(best[r["evidence"]], -height, ">", color=PALETTE[1], ms=8)
     ax.set(yticks=-np.arange(len(table)), yticklabels=names, xlabel=f"{measure} (95 % interval over products)", ylim=(.6 - len(table), .6))
     return ax
 
@@ -299,7 +300,7 @@ def claim_trials(
     of = lambda *evidence, control="": replace(base, evidence=evidence, control=control, fusion=base.fusion if len(evidence) > 1 else "early", seed=0)
     text = text or words
     out = dict(nothing=of(), words=of(words), words_noise=of(words, control="noise added"), transformer=of(transformer), text=of(text), picture=of(pictures), both=of(text, pictures),
-               both_shuffled=of(text, pictures, control="pictures shuffled"), both_noise=of(text, pictures, control="picture noise"), picture_hidden_text=of(text, pictures, control="text hidden"))
+               both_shuffled=of(text, pictures, control="pictures shuffled"), both_noise=of(text, pictures, control="picture noise"), picture_other_text=of(text, pictures, control="text shuffled"))
     return {name: t for name, t in out.items() if set(t.evidence) <= set(study.blocks)}
 
 # %% ../nbs/23_evidence.ipynb #251542c7
@@ -321,7 +322,7 @@ def _families(study, results, t, **how):
     gain, pairs = lambda a, b: gain_of(study, results, t[a], t[b], **how), {}
     if {"both", "text", "picture"} <= t.keys():
         best = min(("text", "picture"), key=lambda name: _validation_loss(study, results, t[name]))
-        pairs[CLAIMS[0]] = ("both", best, "both_noise" if best == "text" else "picture_hidden_text")
+        pairs[CLAIMS[0]] = ("both", best, "both_shuffled" if best == "text" else "picture_other_text")
     if {"transformer", "words"} <= t.keys(): pairs[CLAIMS[1]] = ("transformer", "words", "words_noise")
     if {"both", "text"} <= t.keys(): pairs[CLAIMS[2]] = ("both", "text", "both_shuffled")
     return {c: gain(a, b) for c, (a, b, _) in pairs.items()}, {c: gain(a, k) for c, (a, _, k) in pairs.items()}
@@ -335,7 +336,7 @@ def judge_claims(
     measure="accuracy", # 'accuracy', 'MAE' or 'log loss'
     margin=.01,         # smallest gain worth having
     **names,            # words, transformer, pictures, as in `claim_trials`
-):                      # (table, a row a claim: data, reviews, products, gain, low, high, over control, p, adjusted p, could see, verdict; the results)
+):                      # (table, a row a claim: data, reviews, products, and the columns of `judge`; the results)
     "Give each of the course project's claims a verdict on this study."
     run = lambda ts: ablate(study, [replace(trial, seed=s) for trial in ts for s in seeds], folder)
     t = claim_trials(study, base, **names)
@@ -427,11 +428,11 @@ def graded(
     worth,      # the exact gain
     margin=.01, # smallest gain worth having
 ):              # 'right', 'wrong' or 'open'
-    "Grade a verdict against the truth."
+    "Grade what a verdict says of the information against the truth."
     if verdict.startswith("cannot tell"): return "open"
-    if verdict.startswith("helps"): right = worth > 1e-9
+    if verdict.startswith(("helps", "informs")): right = worth > 1e-9
     elif verdict.startswith("hurts"): right = worth < -1e-9
-    elif verdict.startswith("no more"): right = worth < margin
+    elif verdict.startswith(("no more", "adds nothing")): right = worth < margin
     else: right = abs(worth) < margin
     return "right" if right else "wrong"
 

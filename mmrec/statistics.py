@@ -193,11 +193,16 @@ def correct(
     method="holm", # 'holm' (any false alarm) or 'fdr_bh' (share of false alarms)
     alpha=.05,     # what is kept below
 ):                 # the table with the columns 'adjusted p' and 'shown' (True: the difference is real)
-    "Correct p-values for the number of comparisons, with statsmodels."
-    from statsmodels.stats.multitest import multipletests
-    if table[column].isna().any(): raise MmrecError(f"{table[column].isna().sum()} comparisons have no p-value", where="correct", fix="leave them out before correcting")
-    shown, adjusted = multipletests(table[column].to_numpy(dtype=float), alpha=alpha, method=method)[:2] if len(table) else ([], [])
-    return table.assign(**{"adjusted p": adjusted, "shown": shown})
+    "Correct p-values for the number of comparisons."
+    p = table[column].to_numpy(dtype=float)
+    if missing := int(np.isnan(p).sum()):
+        raise MmrecError(f"{missing} comparisons have no p-value", where="correct", fix="leave them out before correcting")
+    order, rank = np.argsort(p), np.arange(1, len(p) + 1)
+    if method == "holm": up = np.maximum.accumulate(p[order]*(len(p) + 1 - rank))
+    elif method == "fdr_bh": up = np.minimum.accumulate((p[order]*len(p)/rank)[::-1])[::-1]
+    else: raise MmrecError(f"unknown correction {method!r}", where="correct", fix="use holm or fdr_bh")
+    adjusted = np.empty(len(p)); adjusted[order] = np.minimum(up, 1)
+    return table.assign(**{"adjusted p": adjusted, "shown": adjusted <= alpha})
 
 # %% ../nbs/19_statistics.ipynb #612c1bb5
 def _needed(effective, power, alpha):
@@ -251,10 +256,19 @@ def power_sentence(
 def claim_p(
     gain,              # `Comparison` of the model with its baseline
     over_control=None, # `Comparison` of the model with its control
-):                     # p-value of the claim that the model hurts, or helps more than its control
-    "The p-value of a claim: a gain needs both comparisons, a loss only the first."
-    if over_control is None or gain.gain < 0: return gain.p
-    return max(gain.p, over_control.p) if over_control.gain > 0 else 1.
+):                     # p-value of the claim that the information helps, or that it hurts
+    "The p-value of a claim: with a control, both comparisons must point the same way."
+    if over_control is None: return gain.p
+    return max(gain.p, over_control.p) if gain.gain*over_control.gain > 0 else 1.
+
+# %% ../nbs/19_statistics.ipynb #5a1c7d3e
+def _claimed(gain, over_control, margin, unit):
+    "Words for a claim that is shown."
+    up, alone = gain.gain > 0, over_control is None
+    word = ("better" if up else "worse") if alone else ("helps" if up else "hurts")
+    both = [c for c in (gain, over_control) if c]
+    small = any(c.high < margin if up else c.low > -margin for c in both)
+    return word + (f", by less than {_words(margin, unit)}" if small else "")
 
 # %% ../nbs/19_statistics.ipynb #d5fc96ff
 def verdict(
@@ -262,38 +276,55 @@ def verdict(
     over_control=None, # `Comparison` of the model with its control, on the same rows
     p=None,            # p-value of the claim, corrected for many; None: `claim_p`
     margin=.01,        # smallest gain worth having, in the unit of the score
-    alpha=.05,         # level for `p`
-    could_see=None,    # gain that could have been seen; None: from the two comparisons at level `alpha`
+    alpha=.05,         # level of the tests
+    could_see=None,    # gain that could have been seen; None: from both comparisons at `alpha`
     unit="points",     # 'points' for shares, or the unit of the score
+    alone=None,        # corrected p-values of the two comparisons, each by itself; None: as they are
 ):                     # a few words
     "Say what was shown, by the first rule that fits."
-    p = claim_p(gain, over_control) if p is None else p
-    if p <= alpha:
-        word = {(True, False): "helps", (False, False): "hurts", (True, True): "better", (False, True): "worse"}[gain.gain > 0, over_control is None]
-        small = gain.high < margin if gain.gain > 0 else gain.low > -margin
-        return word + (f", by less than {_words(margin, unit)}" if small else "")
-    if -margin < gain.low and gain.high < margin: return f"no effect larger than {_words(margin, unit)}"
+    both, small = [c for c in (gain, over_control) if c], _words(margin, unit)
+    p, alone = claim_p(gain, over_control) if p is None else p, alone or [c.p for c in both]
+    if p <= alpha: return _claimed(gain, over_control, margin, unit)
+    lost = over_control is not None and gain.gain < 0 and alone[0] <= alpha
+    costs = f", costs {_words(-gain.gain, unit)}"*lost
+    if lost and over_control.gain > 0 and alone[1] <= alpha: return f"informs{costs} more than it tells"
+    if lost and over_control.high < margin: return f"adds nothing (less than {small}){costs}"
+    if all(-margin < c.low and c.high < margin for c in both): return f"no effect larger than {small}"
     if over_control and over_control.high < margin: return "no more than its control"
-    seen = max(detectable_gain(c, alpha=alpha) for c in (gain, over_control) if c) if could_see is None else could_see
-    return "cannot tell: too few " + (f"reviews (a gain of {_words(seen, unit)} could be seen)" if np.isfinite(seen) else "products")
+    seen = max(detectable_gain(c, alpha=alpha) for c in both) if could_see is None else could_see
+    told = f"reviews (a gain of {_words(seen, unit)} could be seen)" if np.isfinite(seen) else "products"
+    return f"cannot tell: too few {told}{costs}"
+
+# %% ../nbs/19_statistics.ipynb #5a1c7d3f
+def _row(claim, gain, over, level):
+    "A claim's numbers: the gain, the gain over the control, what the columns do by themselves."
+    beside = [np.nan]*4 if over is None else [over.gain, over.low, over.high, gain.gain - over.gain]
+    return (dict(claim=claim, gain=gain.gain, low=gain.low, high=gain.high)
+            | dict(zip(("over control", "control low", "control high", "capacity"), beside))
+            | {"p": claim_p(gain, over), "could see": max(detectable_gain(c, alpha=level) for c in (gain, over) if c)})
+
+def _alone(found, method):
+    "Corrected p-values of comparisons, each by itself."
+    if not found: return {}
+    table = pd.DataFrame({"p": {name: c.p for name, c in found.items()}})
+    return correct(table, method=method)["adjusted p"].to_dict()
 
 # %% ../nbs/19_statistics.ipynb #eb13ea0c
 def judge(
     gains,         # dict from a claim's name to the `Comparison` of model and baseline
-    controls=None, # dict from a claim's name to the `Comparison` of model and control, where there is one
+    controls=None, # dict from a claim's name to the `Comparison` of model and control, if any
     margin=.01,    # smallest gain worth having
     method="holm", # correction, as in `correct`
     alpha=.05,     # level
     unit="points", # 'points' for shares, or the unit of the score
-):                 # table, a row a claim: gain, low, high, over control (and its low, high), p, adjusted p, could see, verdict
+):                 # table, a row a claim: gain and over control with intervals, capacity, p, adjusted p, could see, verdict
     "Judge a family of claims: gains with intervals, beside their controls, corrected for many, in words."
-    rows, controls = [], controls or {}
-    for name, g in gains.items():
-        c, level = controls.get(name), alpha/len(gains)
-        beside = {"over control": np.nan, "control low": np.nan, "control high": np.nan} if c is None else {"over control": c.gain, "control low": c.low, "control high": c.high}
-        rows.append(dict(claim=name, gain=g.gain, low=g.low, high=g.high) | beside | {"p": claim_p(g, c), "could see": max(detectable_gain(x, alpha=level) for x in (g, c) if x)})
+    controls = {n: c for n, c in (controls or {}).items() if c and n in gains}
+    rows = [_row(n, g, controls.get(n), alpha/len(gains)) for n, g in gains.items()]
     table = correct(pd.DataFrame(rows).set_index("claim"), method=method, alpha=alpha)
-    words = [verdict(gains[n], controls.get(n), r["adjusted p"], margin, alpha, r["could see"], unit) for n, r in table.iterrows()]
+    own, over = _alone(gains, method), _alone(controls, method)
+    words = [verdict(gains[n], controls.get(n), r["adjusted p"], margin, alpha, r["could see"], unit,
+                     (own[n], over.get(n, 1.))) for n, r in table.iterrows()]
     return table.drop(columns="shown").assign(verdict=words)
 
 # %% ../nbs/19_statistics.ipynb #cdf18c73

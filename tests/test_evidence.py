@@ -123,6 +123,40 @@ def test_verdicts_on_made_up_claims():
     assert useful.loc[CLAIMS[1], "verdict"].startswith("not tested") and len(readable(useful)) == 3
 
 
+@pytest.mark.parametrize("columns", [60, 300])
+def test_columns_that_tell_nothing_and_cost_something_do_no_harm(columns):
+    "The useless shop in small: many columns, one vector a product, nothing in them. The loss is its control's, too."
+    said = []
+    for seed in range(6):
+        s, rng = study(seed, picture=0., products=120), np.random.default_rng(seed)
+        many = rng.normal(size=(120, columns)).astype(np.float32)[s.rows["item"]]
+        table, _ = judge_claims(replace(s, blocks=s.blocks | {"image:toy": many}, memo={}), words="text:toy", pictures="image:toy")
+        said += table["verdict"].drop(CLAIMS[1]).tolist()
+    assert not any(v.startswith(("helps", "hurts", "informs")) for v in said)
+
+
+def test_the_control_of_an_added_modality_has_the_same_columns():
+    "Pictures of other products, not noise, which costs more: noise would make useless pictures look telling."
+    from mmrec.evidence import _families
+    s = study(picture=2., products=100)
+    t = claim_trials(s, words="text:toy", pictures="image:toy")
+    assert t["both_shuffled"].control == "pictures shuffled" and t["picture_other_text"].control == "text shuffled"
+    results = ablate(s, list(t.values()))
+    gains, controls = _families(s, results, t)
+    other = min(("text", "picture"), key=lambda k: -gain_of(s, results, t[k], t["nothing"]).gain)
+    want = gain_of(s, results, t["both"], t["both_shuffled" if other == "text" else "picture_other_text"])
+    assert controls[CLAIMS[0]].gain == want.gain
+
+
+def test_the_best_of_the_evidence_is_not_drawn_for_controls():
+    from mmrec.evidence import plot_ablation
+    s = study()
+    t = Trial(("text:toy", "image:toy"))
+    table = ablation_table(s, ablate(s, [t, replace(t, control="pictures shuffled"), replace(t, control="text hidden")]), 50)
+    ax = plot_ablation(table, best={"text:toy + image:toy": .9})
+    assert sum(line.get_marker() == ">" for line in ax.lines) == 1
+
+
 def test_claims_leave_out_what_the_data_lack():
     s = study()
     assert set(claim_trials(s, words="text:toy", pictures="image:none")) == {"nothing", "words", "words_noise", "text"}
@@ -171,6 +205,8 @@ def test_verdicts_are_right_where_the_answer_is_known():
 
 def test_grades():
     assert graded("helps, by less than 1.0 points", .004) == "right" and graded("hurts", 0.) == "wrong"
+    assert graded("informs, costs 2.0 points more than it tells", .02) == "right" and graded("adds nothing (less than 1.0 points), costs 0.7 points", .02) == "wrong"
+    assert graded("adds nothing (less than 1.0 points), costs 0.7 points", 0.) == "right" and graded("cannot tell: too few products, costs 2.0 points", 0.) == "open"
     assert graded("no effect larger than 1.0 points", .005) == "right" and graded("no effect larger than 1.0 points", .03) == "wrong"
 
 

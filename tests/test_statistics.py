@@ -187,13 +187,25 @@ def test_power_is_as_stated():
     assert stats.binom.ppf(1e-4, 250, .75) <= seen <= at_most(.85, 250)
 
 
-def test_a_gain_that_its_control_has_too_does_not_count():
-    helped = naive = 0
+@pytest.mark.parametrize("by, word", [(.05, "helps"), (-.05, "hurts")])
+def test_a_change_that_its_control_has_too_does_not_count(by, word):
+    "Neither a gain of capacity nor a cost is said of the information."
+    said, naive = [], 0
     for s in range(100):
-        w = made_up_models(dict(baseline=0, control=.05, model=.05), 300, seed=s)
+        w = made_up_models(dict(baseline=0, control=by, model=by), 300, seed=s)
         gain, over = (compare_paired(w["model"], w[m], w["product"], n_draws=1000) for m in ("baseline", "control"))
-        helped, naive = helped + verdict(gain, over).startswith("helps"), naive + verdict(gain).startswith("better")
-    assert helped <= at_most(.05, 100) and naive > 70
+        said.append(verdict(gain, over)); naive += verdict(gain).startswith("better" if by > 0 else "worse")
+    assert sum(v.startswith(word) for v in said) <= at_most(.05, 100) and naive > 70
+    assert sum(v.startswith(("helps", "hurts", "informs")) for v in said) <= at_most(.05, 100)
+    if by < 0: assert sum(", costs " in v for v in said) > 70
+
+
+def test_information_that_costs_more_than_it_tells_is_no_harm():
+    said = []
+    for s in range(40):
+        w = made_up_models(dict(baseline=0, control=-.12, model=-.05), 400, seed=s)
+        said.append(verdict(*(compare_paired(w["model"], w[m], w["product"], n_draws=1000) for m in ("baseline", "control"))))
+    assert sum(v.startswith("informs, costs") for v in said) > 20 and not any(v.startswith(("hurts", "helps")) for v in said)
 
 
 # --- planning and judging ---
@@ -218,17 +230,38 @@ def made(gain, half, p): return Comparison(gain, gain - half, gain + half, p, ha
 
 
 def test_no_effect_needs_evidence():
-    "A wide interval never says 'no effect', a control that was not beaten never says 'helps'."
+    "Each word needs its evidence: no word of information without the control, none of nothing with a wide interval."
     for gain, half, p in cartesian([-.03, -.004, .004, .03], [.002, .008, .05], [.001, .5]):
         for over in [None, *(made(*c) for c in cartesian([-.03, 0, .03], [.002, .05], [.001, .5]))]:
             g = made(gain, half, p)
             said = verdict(g, over)
-            if said.startswith(("helps", "better")): assert g.gain > 0 and g.p <= .05 and (over is None or (over.gain > 0 and over.p <= .05))
-            if said.startswith(("hurts", "worse")): assert g.gain < 0 and g.p <= .05
-            if said.startswith("no effect"): assert -.01 < g.low and g.high < .01
-            if said == "no more than its control": assert over.high < .01
+            shown = lambda c, sign: c is not None and sign*c.gain > 0 and c.p <= .05
+            if said.startswith(("helps", "better")): assert shown(g, 1) and (over is None or shown(over, 1))
+            if said.startswith(("hurts", "worse")): assert shown(g, -1) and (over is None or shown(over, -1))
+            if said.startswith("informs"): assert shown(g, -1) and shown(over, 1)
+            if ", costs " in said: assert shown(g, -1) and over is not None and f"costs {-100*gain:.1f} points" in said
+            if said.startswith("no effect"): assert all(-.01 < c.low and c.high < .01 for c in (g, over) if c)
+            if said.startswith(("no more", "adds nothing")): assert over.high < .01
             if p > .05 and half == .05 and over is None: assert said.startswith("cannot tell")
-            assert verdict(g, over, p=1.) == said or claim_p(g, over) <= .05 # a correction can only take claims away
+            assert verdict(g, over, p=1., alone=[1., 1.]) == said or claim_p(g, over) <= .05 or ", costs " in said # a correction can only take claims away
+            assert not verdict(g, over, p=1., alone=[1., 1.]).startswith(("helps", "hurts", "better", "worse", "informs", "adds"))
+
+
+@given(gain=st.floats(-.1, .1), over=st.floats(-.1, .1), p=st.floats(0, 1), q=st.floats(0, 1))
+def test_the_rule_is_the_same_both_ways(gain, over, p, q):
+    "Turn both comparisons round, and helps becomes hurts."
+    turned = {"helps": "hurts", "hurts": "helps"}
+    a, b = verdict(made(gain, .001, p), made(over, .001, q)), verdict(made(-gain, .001, p), made(-over, .001, q))
+    for word in turned: assert a.startswith(word) == b.startswith(turned[word])
+    assert claim_p(made(gain, .1, p), made(over, .1, q)) == claim_p(made(-gain, .1, p), made(-over, .1, q))
+
+
+def test_costs_are_corrected_too():
+    "Twenty claims without any effect, each with p = .04: none is said to cost anything."
+    gains, controls = ({f"claim {k}": made(g, .02, .04) for k in range(20)} for g in (-.02, 0))
+    assert not judge(gains, controls)["verdict"].str.contains("costs").any()
+    one = judge({"claim": made(-.02, .019, .04)}, {"claim": made(0, .005, .9)})
+    assert one.loc["claim", "verdict"] == "adds nothing (less than 1.0 points), costs 2.0 points" and one.loc["claim", "capacity"] == -.02
 
 
 def test_judge_corrects_over_the_family():
