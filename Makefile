@@ -1,5 +1,7 @@
 # `make help` lists the targets. PYTHON, VENV and TORCH_INDEX can be set on the command line.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+ifeq ($(origin PYTHON),undefined) # the first that runs and is supported
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null && { command -v $$p; break; }; done)
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 BOOK_VENV ?= .venv-book
@@ -19,9 +21,9 @@ help: ## list the targets
 setup: $(STAMP) ## make the virtual environment and install the locked dependencies
 
 $(STAMP): requirements.lock setup.py settings.ini
-	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.10, 3.11 or 3.12, or name one with PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..."; exit 1; }
 	@echo "installing the locked dependencies into $(VENV) (several GB; minutes the first time)"
-	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12) and f'Python {v[0]}.{v[1]} is not supported: set PYTHON to 3.10, 3.11 or 3.12')"
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f'Python {v[0]}.{v[1]} is not supported: set PYTHON to one of 3.11, 3.12 or 3.13')"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH_INDEX),)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
@@ -30,7 +32,7 @@ else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/cpu.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^(torch|torchvision)==[^ ;]+' requirements.lock)
 endif
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: $(STAMP) ## the main job on the built-in data: table, report (ARGS="--reviews FILE ..." for your own)
@@ -64,7 +66,7 @@ book: $(BOOK_VENV)/.installed ## make the book, book/_build/html/index.html, fro
 	@$(BOOK_VENV)/bin/python book/build.py $(ARGS)
 
 $(BOOK_VENV)/.installed: book/requirements.lock # an environment of its own: the book reads the package and does not import it
-	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.10, 3.11 or 3.12, or name one with PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..."; exit 1; }
 	@test -x $(BOOK_VENV)/bin/python || $(PYTHON) -m venv $(BOOK_VENV)
 	@$(BOOK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
@@ -81,10 +83,10 @@ readme: $(STAMP) ## write README.md from nbs/index.ipynb
 clean: ## remove what runs have made (data/ and runs/); the environment stays
 	rm -rf data runs
 
-lock: $(STAMP) ## resolve settings.ini anew into requirements.lock (for Python 3.10 to 3.12, all platforms)
+lock: $(STAMP) ## resolve settings.ini into requirements.lock (for Python 3.11 to 3.13, all platforms); pins stay where they can (ARGS=--upgrade: the newest)
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --extra fast --universal --python-version 3.10 --no-annotate --no-header --constraint dev/constraints.txt --upgrade -q -o requirements.lock
-	@sed -n 's/^book_requirements = //p' settings.ini | tr ' ' '\n' | $(BIN)/uv pip compile - --universal --python-version 3.10 --no-annotate --no-header --upgrade -q -o book/requirements.lock
+	@$(BIN)/uv pip compile setup.py --extra dev --extra offline --extra fast --universal --python-version 3.11 --no-annotate --no-header --constraint dev/constraints.txt $(ARGS) -q -o requirements.lock
+	@sed -n 's/^book_requirements = //p' settings.ini | tr ' ' '\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header $(ARGS) -q -o book/requirements.lock
 
 hooks: $(STAMP) ## install the git hooks that keep notebooks clean and mergeable
 	@$(BIN)/nbdev_install_hooks

@@ -17,5 +17,5 @@ setup(
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(), extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education", "Intended Audience :: Science/Research",
-                 "License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3"],
+                 "Programming Language :: Python :: 3", *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13))],
 )

@@ -1,5 +1,5 @@
 """The main job on the built-in shop, twice: with nothing kept from earlier, and again. Times, memory and the result table go to bench/results/."""
-import argparse, json, re, shutil, sys
+import argparse, datetime, json, re, shutil, sys
 from pathlib import Path
 from mmrec.core import read_json, write_json
 from mmrec.report import result_table
@@ -18,7 +18,9 @@ def main(folder):
         metrics = read_json(max((folder/"runs").glob("2*"))/"metrics.json")
         record("run", claim, seconds, budget, "seconds", data, peak_mb=round(peak), stages={s["stage"]: round(s["seconds"], 1) for s in metrics["stages"]})
     table = result_table(metrics)
-    write_json(RESULTS/"run_table.json", dict(data=data, encoders=metrics["encoders"], seed=metrics["config"]["seed"], machine=machine(), columns=list(table.columns), rows=[[name, *row] for name, row in zip(table.index, table.to_numpy().tolist())]))
+    path, rows = RESULTS/"run_table.json", [[name, *row] for name, row in zip(table.index, table.to_numpy().tolist())]
+    write_json(path, (read_json(path) if path.exists() else []) + [dict(data=data, encoders=metrics["encoders"], seed=metrics["config"]["seed"], machine=machine(),
+               date=datetime.date.today().isoformat(), columns=list(table.columns), rows=rows)])
     print(table.to_string())
 
 
