@@ -211,6 +211,23 @@ def no_errors(nb):
             if o["output_type"] == "error": yield f"cell {i} ended in {o['ename']}"
 
 
+@rule(*(add(6, "x", outputs=[out(**{"text/plain": said})]) for said in ("<matplotlib.legend.Legend at 0x7fc48e81ee50>", "<function shutil.rmtree(path)>", "[<Axes: >, <a.B object at 0x7f00>]", "<bound method X.y of 3>", "Output()")),
+      add(6, "bar", outputs=[out(**{"application/vnd.jupyter.widget-view+json": "{}", "text/plain": "Output()"})]))
+def nothing_by_address(nb):
+    for i, c in nb.code:
+        for o in c.get("outputs", []):
+            kinds, said = o.get("data", {}), "".join(o.get("data", {}).get("text/plain", ""))
+            plain = set(kinds) <= {"text/plain", "application/vnd.jupyter.widget-view+json"} # all that the book can show
+            if plain and re.search(r" at 0x[0-9a-f]+>|^<(function|bound method|class|module) |^Output\(\)$", said): yield f"cell {i} shows what no reader can use: {said[:50]!r}; end the line with a semicolon"
+
+
+@rule(add(6, "plt.subplots(dpi=60)"), add(6, "fig.set_dpi(60)"), add(6, 'plt.rcParams["figure.dpi"] = 60'))
+def one_resolution(nb):
+    if nb.name == "00_core": return # where it is set
+    for i, c in nb.code:
+        if "dpi" in text(c) and not re.search(r"#\| *export", text(c)): yield f"cell {i} sets a resolution of its own: figure_style sets the one of all"
+
+
 @rule(add(6, "warn()", outputs=[stream("UserWarning: old", "stderr")]))
 def no_warnings(nb):
     for i, c in nb.code:
