@@ -144,7 +144,10 @@ def has_openvino():
 # %% ../nbs/12_engines.ipynb #614ba645
 @contextlib.contextmanager
 def _silent_tools():
-    "OpenVINO and NNCF without statistics sent home, logs and warnings."
+    "OpenVINO and NNCF without statistics sent home, logs, warnings and bars (which a notebook would keep as empty outputs)."
+    import rich
+    console = rich.get_console()
+    jupyter, console.is_jupyter = console.is_jupyter, False
     hidden, level = "openvino_telemetry", logging.root.manager.disable
     before = {hidden: sys.modules[hidden]} if hidden in sys.modules else {}
     sys.modules[hidden] = None
@@ -154,6 +157,7 @@ def _silent_tools():
             warnings.simplefilter("ignore")
             yield
     finally:
+        console.is_jupyter = jupyter
         logging.disable(level)
         del sys.modules[hidden]
         sys.modules.update(before)
