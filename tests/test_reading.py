@@ -478,3 +478,87 @@ def test_nothing_there(tmp_path):
 def test_reading_twice_is_the_same(tmp_path):
     path = put(tmp_path/"r.csv", CSV + 'u,A,4,"open\n' + 'v,B,2,"x, y"\n')
     assert sniff(path) == sniff(path) and list(rows_of(sniff(path))) == list(rows_of(sniff(path)))
+
+
+# ---- more of the same kinds
+
+MORE = {
+    "percent": ("% bip weighted\n% 3 2 2\n1 2 5\n2 2 4\n3 1 1\n", ("0", "1", "2"), 3, "lines that begin with % are comments: 2 left out"),
+    "RecBole with lists": ("item_id:token\tclass:token_seq\tvec:float_seq\n1\ta b\t.1 .2\n2\tb\t.3 .4\n", ("item_id", "class", "vec"), 2, "types dropped"),
+    "R in tabs": ("user\titem\trating\n1\tu\ta\t5\n2\tv\tb\t4\n", ("", "user", "item", "rating"), 2, "row names (R)"),
+    "single quoted column": ('user,item,text\n1,2,"a, b"\n3,4,"c"\n', ("user", "item", "text"), 2, ""),
+    "sep in capitals": ("SEP=,\nuser,item,rating\nu,a,5\n", ("user", "item", "rating"), 1, "names the delimiter"),
+}
+
+@pytest.mark.parametrize("name", MORE)
+def test_more_headings(tmp_path, name):
+    text, columns, n, says = MORE[name]
+    path = put(tmp_path/"t.txt", text)
+    assert sniff(path).columns == columns and len(records(path)) == n and reasons(path) == {} and says in said(path) and bool(says) == bool(said(path))
+
+
+def test_more_shapes(tmp_path):
+    path = put(tmp_path/"l.jsonl", '["user", "item", "rating"]\n' + "".join(json.dumps([f"u{i}", "a", i]) + "\n" for i in range(5)))
+    assert records(path)[4] == dict(user="u4", item="a", rating=4) and len(records(path)) == 5
+    path = put(tmp_path/"p.json", str([dict(user="it's", rating=5, ok=None), dict(user="v", rating=1, ok=True)]))
+    assert records(path) == [dict(user="it's", rating=5, ok=None), dict(user="v", rating=1, ok=True)]
+    assert records(put(tmp_path/"e.json", json.dumps(dict(took=3, hits=dict(total=2, hits=[dict(_id=str(i), _source=dict(user="u", rating=i)) for i in range(2)])))))[1]["_source"]["rating"] == 1
+
+
+def test_keys_of_bytes_in_parquet(tmp_path):
+    keys = [bytes([i])*15 + b"\xff" for i in range(3)]
+    pq.write_table(pa.table({"id": pa.array(keys, pa.binary(16))}), tmp_path/"r.parquet")
+    assert [r["id"] for r in records(tmp_path/"r.parquet")] == [k.hex() for k in keys]
+
+
+def test_folders_within_a_folder(tmp_path):
+    (tmp_path/"data").mkdir(); (tmp_path/".cache").mkdir(); put(tmp_path/".cache"/"x.csv", "a,b\n1,2\n"); put(tmp_path/"README.md", "x")
+    lines = CSV.splitlines(True)
+    put(tmp_path/"data"/"train-0.csv", "".join(lines[:7])); put(tmp_path/"data"/"train-1.csv", lines[0] + "".join(lines[7:]))
+    assert records(tmp_path) == AS_TEXT
+    (tmp_path/"data"/"rating=5").mkdir(); put(tmp_path/"data"/"rating=5"/"x.csv", CSV)
+    with pytest.raises(MmrecError, match="hold a column .rating=5."): sniff(tmp_path)
+
+
+def test_what_takes_long_is_said(tmp_path):
+    told, path = [], tmp_path/"r.csv"
+    with open(path, "w") as f:
+        f.write("user,item,rating,text\n")
+        for _ in range(11): f.write("u,a,5,some words of a review that is neither long nor short\n"*180_000)
+    assert sniff(path, told.append).columns == ("user", "item", "rating", "text") and told[0].startswith("looks through r.csv (1")
+
+
+# ---- a small fuzzer: mutants of good files end in records or in one clear error
+
+def mutants(good, n, rng):
+    signs = [b'"', b"\n", b"\0", b"{", b"}", b"[", b"]", b",", b"\r", b"\\", b"#", b"\xff", b"'", b'"\n', b"1e999", b"9"*30, b"::", b"\t", b"$", b"[[[[", b"\xe2\x80\xa8", b"\xef\xbb\xbf"]
+    for _ in range(n):
+        raw = bytearray(good)
+        for _ in range(rng.choice([1, 1, 2, 3, 8])):
+            at = rng.randrange(len(raw) + 1)
+            way = rng.randrange(4)
+            if way == 0: raw[at:at + 1] = bytes([rng.randrange(256)])
+            elif way == 1: raw[at:at] = rng.choice(signs)
+            elif way == 2: del raw[at:at + rng.choice([1, 5, 40])]
+            else: raw[at:at] = raw[:at][-rng.randrange(1, 30):]
+        yield bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["csv", "tsv", "cr", "colons", "jsonl", "array", "pretty", "wrapper", "mongo", "python", "utf-16", "gbk", "gz", "bz2", "parquet"])
+def test_mutants(tmp_path, name):
+    frame = pd.DataFrame(ROWS[:6])
+    with io.BytesIO() as out: frame.to_parquet(out); parquet = out.getvalue()
+    table = frame.to_csv(index=False)
+    good = dict(csv=frame.assign(text='a "word", so').to_csv(index=False), tsv=frame.to_csv(index=False, sep="\t"), cr=table.replace("\n", "\r"), colons="1::2::5\n2::3::4\n", jsonl=frame.to_json(orient="records", lines=True),
+                array=json.dumps(ROWS), pretty=SHAPES["one after the other"][0], wrapper=SHAPES["wrapper"][0], mongo='{"_id": {"$oid": "5"}, "n": {"$numberLong": "7"}, "t": {"$date": {"$numberLong": "1"}}}\n'*3,
+                python="".join(f"{r!r}\n" for r in ROWS), gz=gzip.compress(table.encode()), bz2=bz2.compress(table.encode()), parquet=parquet,
+                **{"utf-16": table.encode("utf-16"), "gbk": "user,item,text\nu,a,很暖和的围巾\nv,b,质量不错\n".encode("gbk")})[name]
+    for raw in mutants(good if isinstance(good, bytes) else good.encode(), 150, random.Random(name)):
+        path = put(tmp_path/"x", raw)
+        try: source = sniff(path); rows = list(rows_of(source))
+        except MmrecError as e: assert "\n" not in str(e); continue
+        assert len(set(source.columns)) == len(source.columns) and [line for line, _ in rows] == sorted(line for line, _ in rows)
+        for _, row in rows:
+            try: record = parse_row(source, row)
+            except ValueError as e: assert str(e); continue
+            assert all(isinstance(k, str) for k in record) and str(record).encode("utf8")
