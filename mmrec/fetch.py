@@ -165,10 +165,14 @@ class _Line:
 
     def _numbers(self, name):
         "The first numeric addresses of a name."
-        try: found = socket.getaddrinfo(name.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        family = urllib3.util.connection.allowed_gai_family()
+        try: found = socket.getaddrinfo(name.strip("[]"), self.port, family, socket.SOCK_STREAM)
         except socket.gaierror as e: raise urllib3.exceptions.NameResolutionError(name, self, e) from e
         except UnicodeError as e: raise urllib3.exceptions.LocationParseError(name) from e
-        return list(dict.fromkeys(where[0] for *_, where in found))[:4]
+        found = list(dict.fromkeys((kind, where[0]) for kind, *_, where in found))
+        kinds = [kind for kind, _ in found]
+        most = 2 if len(set(kinds)) > 1 else 4 # IPv6 may lead nowhere where IPv4 does
+        return [number for k, (kind, number) in enumerate(found) if kinds[:k].count(kind) < most]
 
 # %% ../nbs/02_fetch.ipynb #96319586
 def _pools(public_only):

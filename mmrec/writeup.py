@@ -1085,8 +1085,10 @@ KEY = "<!-- made by mmrec; key {} -->\n"
 def _write_md(doc, folder):
     "Write paper.md, paper.bib and the pictures of cards."
     path, text = folder/"paper.md", Md(folder).page(doc)
-    if path.exists():
-        old, _, last = path.read_text(encoding="utf8").rpartition(KEY.partition("{")[0])
+    if os.path.lexists(path):
+        if not run_file(folder, path.name):
+            raise MmrecError("is no file of this folder", where=path, fix="move it away, then ask again")
+        old, _, last = path.read_text(encoding="utf8", errors="replace").rpartition(KEY.partition("{")[0])
         if KEY.partition("{")[0] + last != KEY.format(content_key(old)): raise MmrecError("somebody has written in it", where=path, fix="rename it, then ask again")
     with atomic_path(path) as tmp: tmp.write_text(text + "\n" + KEY.format(content_key(text + "\n")), encoding="utf8")
     with atomic_path(folder/"paper.bib") as tmp: tmp.write_text(bibtex(doc["works"]), encoding="utf8")

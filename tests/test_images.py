@@ -285,6 +285,16 @@ def test_a_name_with_many_addresses_is_not_tried_for_ever(tmp_path, monkeypatch)
     assert len(tried) == 8 and table.status[0] == "timeout"
 
 
+def test_both_families_of_addresses_get_their_turn(server, tmp_path, monkeypatch):
+    "Ten addresses of IPv6 that lead nowhere do not keep the one of IPv4 from being tried."
+    real, tried = socket.getaddrinfo, []
+    many = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"2606:4700::{k + 1:x}", 80, 0, 0)) for k in range(10)] + [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: many if host == "both.example" else [x for x in many if x[4][0] == host])
+    monkeypatch.setattr(socket.socket, "connect", lambda self, where: tried.append(where[0]) or (_ for _ in ()).throw(OSError("nobody")))
+    download_images(items_of("ok", host="http://both.example"), tmp_path, retries=0)
+    assert tried == ["2606:4700::1", "2606:4700::2", "8.8.8.8"]
+
+
 def test_a_proxy_keeps_the_bounds(tmp_path, monkeypatch):
     with FaultServer(jpeg()) as proxy:
         class Proxy(FaultServer): pass

@@ -226,6 +226,17 @@ def test_markdown_does_not_write_through_a_link(folder, tmp_path):
     assert not list((tmp_path/"moved").glob("paper-*"))
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "bytes"])
+def test_markdown_reads_no_foreign_paper(folder, tmp_path, kind):
+    path = folder/"paper.md"
+    if kind == "pipe": os.mkfifo(path)
+    if kind == "device": path.symlink_to("/dev/zero")
+    if kind == "link": (tmp_path/"mine.md").write_text("mine"); path.symlink_to(tmp_path/"mine.md")
+    if kind == "bytes": path.write_bytes(b"\xff\xfe\0")
+    with pytest.raises(MmrecError, match="no file of this folder|somebody has written in it"): write_paper(folder, "md")
+    assert kind != "link" or (tmp_path/"mine.md").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "items.parquet", "predictions.parquet", "figures/honest-accuracy.png", "figures/honest-best.html", "model.keras", "fusion.npz"])
 def test_pipes_and_devices_keep_nobody_waiting(folder, name):
     (folder/name).unlink(missing_ok=True); os.mkfifo(folder/name)
