@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from . import evaluation as ev
-from .core import (MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, is_empty_folder,
-                        os_errors, publish_into)
+from .core import (MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, foreign,
+                        is_empty_folder, os_errors, publish_into)
 from .evidence import said
 from .pipeline import RunConfig, run, versions
 from .report import (COLUMNS, STYLE, as_run_writes, png_bytes, read_metrics, result_table, run_file, run_table,
@@ -1126,12 +1126,12 @@ def config_file(
 # %% ../nbs/24_writeup.ipynb #603443b8
 def _parsed(path):
     "A TOML or JSON file as a dict."
-    try: import tomllib as toml
-    except ImportError: import tomli as toml # Python 3.10
+    import tomllib as toml
     read = json.loads if Path(path).suffix == ".json" else toml.loads
-    try:
-        with os_errors(path): found = read(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as e: raise MmrecError(f"cannot be read ({e})", where=path, fix="write it like the study.toml that `mmrec new` makes") from e
+    with foreign(path, "cannot be read", "write it like the study.toml that `mmrec new` makes"):
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if len(text) > 100_000 or max(map(len, text.splitlines()), default=0) > 10_000: raise ValueError("longer than a configuration can be")
+        found = read(text)
     if not isinstance(found, dict): raise MmrecError("holds no settings", where=path, fix="write name = value, a line each")
     return found
 
