@@ -9,7 +9,7 @@ __all__ = ['MAX_LINE', 'DEEP', 'AHEAD', 'COMMENTS', 'DELIMITERS', 'open_bytes', 
 
 # %% ../nbs/04_reading.ipynb #dd5ab33f
 import ast, bz2, codecs, contextlib, csv, datetime, decimal, functools, glob, gzip, io, itertools
-import json, lzma, mmap, os, re, tarfile, zipfile, zlib
+import json, lzma, mmap, os, re, tarfile, warnings, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -386,15 +386,23 @@ def _digits(number):
     try: return str(number)
     except ValueError: return hex(number) # Python refuses to write so many digits
 
+# %% ../nbs/04_reading.ipynb #29464012
+def _literal(text):
+    "The value that a Python literal stands for; ValueError for anything else."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore") # of backslashes
+            return _plain(ast.literal_eval(text))
+    except (SyntaxError, MemoryError, TypeError, RecursionError) as e: raise ValueError(str(e)) from e
+
 # %% ../nbs/04_reading.ipynb #e88836f5
 def parse_python(
     raw, # bytes of one line
 ):       # record; raises ValueError when the line is none
     "Parse a record written as a Python literal, as in Amazon's files of 2014."
-    try: record = ast.literal_eval(raw.decode("utf-8-sig", "replace").replace("\0", "\ufffd").strip())
-    except (SyntaxError, MemoryError, TypeError, RecursionError) as e: raise ValueError(str(e)) from e
+    record = _literal(raw.decode("utf-8-sig", "replace").replace("\0", "\ufffd").strip())
     if not isinstance(record, dict): raise ValueError("not a record")
-    return _plain(record)
+    return record
 
 # %% ../nbs/04_reading.ipynb #f1dd9d70
 def _untyped(value):
@@ -666,8 +674,8 @@ def _load_document(source, limit=500_000_000):
 def _python_list(raw):
     "The records of a list that Python wrote, or None."
     if len(raw) > 50_000_000 or b"'" not in raw[:1000]: return None
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, TypeError, RecursionError):
-        value = _plain(ast.literal_eval(raw.decode("utf-8", "replace").strip()))
+    with contextlib.suppress(ValueError):
+        value = _literal(raw.decode("utf-8", "replace").strip())
         if isinstance(value, list) and any(isinstance(v, dict) for v in value): return value
 
 # %% ../nbs/04_reading.ipynb #b6f7ac01
