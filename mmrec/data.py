@@ -302,8 +302,8 @@ def find(self:_Disk,
                     path, exact = self.file(os.path.join(folder, rest))
                     if not path: continue
                     if not self.inside(path): outside = True; continue
-                    as_is = exact and rest == cell
-                    return str(Path(path)), "by its end" if ends else "as written" if as_is else "respelled"
+                    as_is = "as written" if exact and rest == cell else "respelled"
+                    return str(Path(path)), "by its end" if ends else as_is
     return "", "outside" if outside else ""
 
 # %% ../nbs/07_data.ipynb #72016308
@@ -347,8 +347,8 @@ def find_images(
     plain = {i: unicodedata.normalize("NFC", i) for i in items}
     number = _with_zeros([i for i in plain if plain[i] not in known], known.keys() - plain.values())
     number = {i: n for i, n in number.items() if i not in known}
-    found = {i: [p for p in known.get(number.get(i, n), []) if disk.inside(p)] for i, n in plain.items()}
-    found = {i: sorted(paths, key=_rank) for i, paths in found.items()}
+    found = {i: known.get(number.get(i, n), []) for i, n in plain.items()}
+    found = {i: sorted(filter(disk.inside, paths), key=_rank) for i, paths in found.items()}
     log.add("items", "several pictures have the item's name: the first by depth, suffix and name",
             [i for i, paths in found.items() if len(paths) > 1], "kept")
     log.add("items", "picture found by the item's number with or without leading zeros",
@@ -368,11 +368,11 @@ def _cell_pictures(items, cells, folder, images, log):
     unsure = [how == "by its end" and len(meant[path]) > 1 for path, how in found]
     of = lambda way: [i for i, (_, how), no in zip(items, found, unsure) if how == way and not no]
     for rule, its, action in (
-        ("picture path read in another spelling (blanks, backslashes, suffix)", of("respelled"), "mended"),
-        ("picture path of another place, found by its end", of("by its end"), "mended"),
-        ("picture outside the table's folder, not read: --images FOLDER allows a folder", of("outside"), "kept"),
-        ("several picture paths end at one file: it is taken for none", list(itertools.compress(items, unsure)), "kept"),
-    ): log.add("items", rule, its, action)
+        ("path read in another spelling (blanks, backslashes, suffix)", of("respelled"), "mended"),
+        ("path of another place, found by its end", of("by its end"), "mended"),
+        ("outside the table's folder, not read: --images FOLDER allows a folder", of("outside"), "kept"),
+        ("several paths end at one file: it is taken for none", list(itertools.compress(items, unsure)), "kept"),
+    ): log.add("items", f"picture: {rule}", its, action)
     return ["" if no else path for (path, _), no in zip(found, unsure)], set(of("outside"))
 
 # %% ../nbs/07_data.ipynb #64c41bd8
@@ -395,8 +395,8 @@ def place_images(
                 [i for i, c in zip(items, cells) if c and named.get(i)], "mended")
         path = [p or named[i] for i, p in zip(items, path)]
         if items and not any(path):
-            raise MmrecError("no item has a picture there", where=images, fix=f"name files after items "
-                             f"({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'")
+            fix = f"name files after items ({items[0]}.jpg) or give a template such as 'posters/{{item}}.jpg'"
+            raise MmrecError("no item has a picture there", where=images, fix=fix)
     lost = [i for i, c, p in zip(items, cells, path) if c and not p and i not in outside]
     log.add("items", "picture file not found", lost, "kept")
     as_text = lambda values: pd.Series(values, index=frame.index, dtype="str")

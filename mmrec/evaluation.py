@@ -276,14 +276,15 @@ def thumbnail(
 
 # %% ../nbs/18_evaluation.ipynb #ad8c44ad
 def gallery_html(
-    cards, # list of dicts: picture (data URI or ''), title, actual, predicted, sure (hundredths), text
+    cards, # list of dicts: picture (data URI or ''), title, actual, predicted, sure (of 100), text
 ):         # HTML string
     "Cards of reviews as HTML, all of their texts escaped."
     out = []
     for card in cards:
         c = {k: html.escape(str(v)) for k, v in card.items()}
         picture = '<div class="nopicture">no picture</div>'
-        if c["picture"]: picture = f'<img src="{c["picture"]}" alt="{c["title"] or "product picture"}">'
+        name = c["title"] or "product picture"
+        if c["picture"]: picture = f'<img src="{c["picture"]}" alt="{name}">'
         out.append(f'<div class="card">{picture}<div><b>{c["actual"]}</b>, called '
                    f'<b>{c["predicted"]}</b> ({c["sure"]}% sure)<br><small>{c["title"]}</small>'
                    f'<p>{c["text"] or "<i>no text</i>"}</p></div></div>')
@@ -293,9 +294,12 @@ def gallery(
     rows, # table with text, actual, predicted, sure (0 to 1) and, where they exist, item_title, image_path
 ):        # HTML string: a card a row
     "Show reviews with picture, text, actual and predicted rating."
-    return gallery_html([dict(picture=thumbnail(r.get("image_path", "")), title=r.get("item_title", "") or "",
-                              actual=r["actual"], predicted=r["predicted"], sure=f'{100*r["sure"]:.0f}',
-                              text=" ".join(str(r["text"]).split())[:280]) for r in rows.to_dict("records")])
+    cards = []
+    for r in rows.to_dict("records"):
+        picture, title = thumbnail(r.get("image_path", "")), r.get("item_title", "") or ""
+        cards.append(dict(picture=picture, title=title, actual=r["actual"], predicted=r["predicted"],
+                          sure=f'{100*r["sure"]:.0f}', text=" ".join(str(r["text"]).split())[:280]))
+    return gallery_html(cards)
 
 # %% ../nbs/18_evaluation.ipynb #6e93c788
 class _Cards(HTMLParser):
@@ -336,8 +340,8 @@ def read_gallery(
     for c in reader.cards[:n]:
         sure = re.search(r"\(([0-9]{1,3})% sure\)", c["div"])
         actual, predicted = [*c["b"], "?", "?"][:2]
-        out.append(dict(picture=jpeg_uri(c["picture"]), title=c["small"], actual=actual, predicted=predicted,
-                        sure=sure[1] if sure else "?", text=c["p"]))
+        out.append(dict(picture=jpeg_uri(c["picture"]), title=c["small"], text=c["p"],
+                        actual=actual, predicted=predicted, sure=sure[1] if sure else "?"))
     return out
 
 # %% ../nbs/18_evaluation.ipynb #efd3c680

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import MmrecError, atomic_path, os_errors, read_json
 from .evaluation import policy, thumbnail
 from .images import ImageError, open_picture
-from .report import (NOT_A_RUN, STYLE, as_run_writes, data_line, read_metrics, run_file, run_table)
+from .report import STYLE, as_run_writes, data_line, read_metrics, run_file, run_table
 
 # %% ../nbs/21_explorer.ipynb #498a6ed4
 def product_vectors(
@@ -155,7 +155,7 @@ def _texts(column):
 def _typed_scale(scale):
     "Names and values of the rating scale."
     names, values = [str(name) for name in scale["names"]], np.array(scale["values"], float)
-    if not 1 <= len(names) == len(values) or not np.isfinite(values).all(): raise ValueError("scale")
+    if not 1 <= len(names) == len(values) or not np.isfinite(values).all(): raise ValueError(scale)
     return names, values
 
 def _typed_items(path):
@@ -163,8 +163,8 @@ def _typed_items(path):
     table = run_table(path)
     near = [kind for kind in KINDS if f"near_{kind}" in table and f"cosine_{kind}" in table]
     whole = lambda column: pd.to_numeric(column).fillna(0).astype(int)
-    out = pd.DataFrame(dict(item=_texts(table["item"]), title=_texts(table["title"]), reviews=whole(table["reviews"])))
-    out["rating"] = pd.to_numeric(table["rating"]).astype(float)
+    out = pd.DataFrame({c: _texts(table[c]) for c in ("item", "title")})
+    out["reviews"], out["rating"] = whole(table["reviews"]), pd.to_numeric(table["rating"]).astype(float)
     out["picture"] = [p if isinstance(p, bytes) else b"" for p in table["picture"]]
     for kind in near:
         out[f"near_{kind}"] = [list(map(str, v)) for v in table[f"near_{kind}"]]
@@ -180,15 +180,16 @@ class Explorer:
     ):                 # errors: `MmrecError` when the folder holds no run, or one without the explorer's tables
         self.folder = Path(folder)
         if not run_file(folder, "metrics.json"): read_metrics(folder) # says so
-        tables = [run_file(folder, f"{name}.parquet", None) for name in ("items", "reviews", "predictions")]
-        if not all(tables):
+        names = ("items", "reviews", "predictions")
+        if not all(run_file(folder, f"{name}.parquet", None) for name in names):
             raise MmrecError("no items.parquet, reviews.parquet and predictions.parquet here", where=folder, fix="run again: older runs did not keep what the explorer shows")
         self.metrics = read_metrics(folder)
         self.protocols = list(self.metrics["protocols"])
         self.protocol = self.protocols[0] if protocol is None else protocol
         if self.protocol not in self.protocols: raise MmrecError(f"no protocol {protocol!r} in this run", where=folder, fix=f"use {' or '.join(self.protocols)}")
         with as_run_writes(folder): self.names, self.values = _typed_scale(self.metrics["scale"])
-        with as_run_writes(folder, "items.parquet"): self.items, self.near = _typed_items(tables[0])
+        path = self.folder/"items.parquet"
+        with as_run_writes(folder, path.name): self.items, self.near = _typed_items(path)
         with as_run_writes(folder, "reviews.parquet"): self._read_reviews()
 
 # %% ../nbs/21_explorer.ipynb #13403b50
@@ -206,8 +207,8 @@ def _read_reviews(self:Explorer):
     "Read the test reviews with their predictions; set `reviews`, `proba`, `base` and `parts`."
     own = [("protocol", "==", self.protocol)]
     reviews = run_table(self.folder/"reviews.parquet", filters=own).reset_index(drop=True)
-    reviews = reviews.assign(**{c: _texts(reviews[c]) for c in ("title", "text", "item")},
-                             user=reviews["user"].astype("string"), actual=pd.to_numeric(reviews["actual"]).astype(int))
+    typed = {c: _texts(reviews[c]) for c in ("title", "text", "item")} | dict(user=reviews["user"].astype("string"))
+    reviews = reviews.assign(**typed, actual=pd.to_numeric(reviews["actual"]).astype(int))
     if not reviews["actual"].between(0, len(self.names) - 1).all(): raise ValueError("odd classes")
     proba = _predictions(self.folder, self.protocol, reviews["line"], len(self.names))
     chosen = _chosen(proba)
@@ -620,7 +621,8 @@ def _page(e, n, reviews, k, megabytes):
         limit=f", as many as fit into {megabytes:g} MB" if len(done) < len(todo) else "",
         entries=[(_anchor(kind, key), label) for kind, key, label, _ in done])
     hidden = 'width="0" height="0" style="position:absolute" aria-hidden="true"'
-    pictures, entries = f'<svg {hidden}>{"".join(symbols)}</svg>', "".join(entry[3] for entry in done)
+    pictures = f'<svg {hidden}>{"".join(symbols)}</svg>'
+    entries = "".join(entry[3] for entry in done)
     return f'{page}{pictures}<main>{entries}</main><script>{script}</script></body></html>\n'
 
 # %% ../nbs/21_explorer.ipynb #bb148afb

@@ -199,12 +199,13 @@ def _page(folder, m):
     from jinja2 import Environment
     env = Environment(autoescape=True)
     explorer = run_file(folder, "items.parquet", None) and run_file(folder, "explorer.html")
-    page = env.from_string(HEAD).render(m=m, style=STYLE, policy=policy(), explorer=explorer, line=data_line(m),
-                                        results=_html(result_table(m).reset_index()))
+    page = env.from_string(HEAD).render(m=m, style=STYLE, policy=policy(), explorer=explorer,
+                                        line=data_line(m), results=_html(result_table(m).reset_index()))
     page += "".join(_protocol_html(env, folder, m, name, p) for name, p in m["protocols"].items())
     config = [(k, "" if v is None else str(v)) for k, v in m["config"].items()]
-    return page + env.from_string(TAIL).render(m=m, summary=_html(m["summary"]), log=_html(m["log"]),
-        stages=_html(m["stages"], "{:,.1f}"), versions=_html(list(m["versions"].items())), config=_html(config))
+    tables = dict(summary=m["summary"], log=m["log"], versions=list(m["versions"].items()), config=config)
+    return page + env.from_string(TAIL).render(m=m, stages=_html(m["stages"], "{:,.1f}"),
+                                               **{name: _html(rows) for name, rows in tables.items()})
 
 def write_report(
     folder, # a run folder

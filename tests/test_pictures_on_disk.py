@@ -6,10 +6,10 @@ from hypothesis import given, settings, strategies as st
 from mmrec.core import MmrecError
 from mmrec.data import CleaningLog, _Disk, find_images, load_dataset, place_images
 
-OUTSIDE = "picture outside the table's folder, not read: --images FOLDER allows a folder"
-RESPELLED, ENDS = "picture path read in another spelling (blanks, backslashes, suffix)", "picture path of another place, found by its end"
+OUTSIDE = "picture: outside the table's folder, not read: --images FOLDER allows a folder"
+RESPELLED, ENDS = "picture: path read in another spelling (blanks, backslashes, suffix)", "picture: path of another place, found by its end"
 BY_NAME, ZEROS = "picture not at its path, found by the item's name", "picture found by the item's number with or without leading zeros"
-SEVERAL, LOST, SHARED = "several pictures have the item's name: the first by depth, suffix and name", "picture file not found", "several picture paths end at one file: it is taken for none"
+SEVERAL, LOST, SHARED = "several pictures have the item's name: the first by depth, suffix and name", "picture file not found", "picture: several paths end at one file: it is taken for none"
 
 
 def shop(folder, *files):
