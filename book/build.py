@@ -437,7 +437,9 @@ def code_cells(cell, chapter, numbers):
     if not others: return [make(tags, shown | figure, outputs)]
     return [make(tags, shown, others), make([*tags, "remove-input"], figure, pictures[-1:])]
 
-def place(module, name): return f"def-{module}-{name.lower()}"
+def place(module, name):
+    "The target of a definition; Sphinx does not tell capitals from small letters, so `Survey` and `survey` need more."
+    return f"def-{module}-{name.lower()}" + ("" if name == name.lower() else "-capital")
 
 @dataclass
 class Links:

@@ -398,7 +398,7 @@ def signature(error):
 
 def smaller(reader, files, choices, folder, error, seconds=20):
     "The files with all left out that the finding does not need: lines first, then bytes."
-    wanted, end = signature(error), time.monotonic() + seconds
+    wanted, end = signature(error), time.process_time() + seconds
     def still(trial):
         found = tried(reader, trial, choices, folder)[1]
         return found is not None and signature(found) == wanted
@@ -407,9 +407,9 @@ def smaller(reader, files, choices, folder, error, seconds=20):
             whole = packed if name.endswith(".pickle") else b"".join # a list of cells, or lines, or bytes
             parts = pickle.loads(files[name]) if whole == packed else files[name].splitlines(True) if by_line else [bytes([b]) for b in files[name]]
             size = (len(parts) + 1)//2
-            while size and time.monotonic() < end:
+            while size and time.process_time() < end:
                 at = 0
-                while at < len(parts) and time.monotonic() < end:
+                while at < len(parts) and time.process_time() < end:
                     trial = parts[:at] + parts[at + size:]
                     if still({**files, name: whole(trial)}): parts = trial
                     else: at += size

@@ -238,10 +238,12 @@ def test_only_pages_that_changed_are_written_again(tmp_path):
     assert book.prepare(tmp_path)
     assert [p.name for p, at in before.items() if p.stat().st_mtime_ns != at] == ["00_core.ipynb"]
 
-@pytest.mark.slow
+def test_names_that_differ_in_capitals_have_targets_of_their_own():
+    assert len({book.place("fields", n).lower() for n in ("survey", "Survey", "surveys")}) == 3
+
 def test_the_whole_book(tmp_path):
     python = Path(os.environ.get("MMREC_BOOK_PYTHON", ROOT/".venv-book/bin/python"))
-    if not python.exists(): pytest.skip("`make book` makes the environment")
+    if not python.exists(): pytest.skip("`make test` and `make book` make the environment")
     call = f"import sys; sys.path.insert(0, {str(ROOT/'book')!r}); import build; build.build({str(tmp_path)!r})"
     done = subprocess.run([python, "-c", call], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
