@@ -230,7 +230,8 @@ def resolve(
     works = list(dict.fromkeys(p.key for p in _pieces(doc["blocks"]) if isinstance(p, Cite)))
     blocks = [_block(b, names, works) for b in doc["blocks"]]
     if works: blocks += [dict(kind="heading", text="References", level=2), dict(kind="works", items=[reference(k) for k in works])]
-    return {k: clean(doc[k]) for k in ("title", "author", "date")} | dict(works=works, blocks=blocks)
+    head = {k: clean(doc[k]) for k in ("title", "author", "date")}
+    return head | dict(works=works, blocks=blocks)
 
 # %% ../nbs/24_writeup.ipynb #6a606c16
 class Renderer:
@@ -484,13 +485,14 @@ for last, more in zip([*[0]*(len(standards) - 1), 1], standards):
     else: break
 made = made if isinstance(made, list) else [made]
 for n, page in enumerate(made): (folder/f"made-{n}").write_bytes(page)
-""" # PDF/UA-1, which screen readers can read; a plain PDF where a character has no glyph, for that is not allowed
+""" # PDF/UA-1, which screen readers can read; a plain PDF where a character has no glyph
 
 def _compiled(folder, seconds=120, **how):
     "The bytes of each file that typst makes of paper.typ in `folder`."
     call = [sys.executable, "-I", "-c", _SET, str(folder), json.dumps(how)]
-    failed = lambda what: MmrecError(what, where="typst", fix="write --to html and print it from a browser")
-    try: done = subprocess.run(call, capture_output=True, text=True, errors="replace", timeout=seconds)
+    failed = lambda what: MmrecError(what, where="typst", fix="write --to html, and print that")
+    pipes = dict(capture_output=True, text=True, errors="replace")
+    try: done = subprocess.run(call, timeout=seconds, **pipes)
     except subprocess.TimeoutExpired as e: raise failed(f"took more than {seconds} seconds") from e
     if done.returncode: raise failed((done.stderr.strip().splitlines() or ["failed"])[-1][:200])
     return [(folder/f"made-{n}").read_bytes() for n in range(len(list(folder.glob("made-*"))))]
@@ -546,7 +548,7 @@ def _bounded(path, most=200_000_000):
 
 def _network(path):
     "What the classifier wrote about itself into its `.keras` file."
-    with zipfile.ZipFile(path) as z, z.open("mmrec.json") as f: about = json.loads(f.read(10_000_000))
+    with zipfile.ZipFile(path) as z, z.open("mmrec.json") as f: about = json.loads(f.read(10**7))
     if not isinstance(about["params"], dict): raise ValueError("no settings")
     return about
 
@@ -564,11 +566,13 @@ def read_run(
     folder = Path(folder)
     m = read_metrics(folder)
     f = RunFacts(folder, m)
-    f.predictions = _try(f, "predictions.parquet", run_table, "gains are those of the run's own table, without a correction for many comparisons.")
+    f.predictions = _try(f, "predictions.parquet", run_table,
+                         "gains are those of the run's own table, without a correction for many comparisons.")
     f.network = _try(f, "model.keras", _network, "the network's settings are not told.") or {}
     f.widths = _try(f, "fusion.npz", _widths, "the length of the vectors is not told.") or {}
     f.reviews = _try(f, "reviews.parquet", run_table, "accuracy by length of text is not told.")
-    f.items = _try(f, "items.parquet", lambda path: run_table(path, columns=["item", "picture"]), "accuracy with and without a picture is not told.")
+    f.items = _try(f, "items.parquet", lambda path: run_table(path, columns=["item", "picture"]),
+                   "accuracy with and without a picture is not told.")
     if f.predictions is not None and "group" not in f.predictions: f.lacks.append("predictions.parquet does not say which products are near-duplicates of each other: gains are compared over products by their identifiers.")
     for key, what in dict(text_from="which text was read", finished="the day of the run", machine="the machine").items():
         if key not in m: f.lacks.append(f"metrics.json does not tell {what}.")
@@ -628,7 +632,8 @@ def gains(
         group = one["group"] if "group" in one else one["item"]
         rows = one["actual"], one["predicted"], two["predicted"], values, group
         with contextlib.suppress(MmrecError):
-            found[a, b, measure] = compare_measures(*rows, level=1 - .05/len(pairs), n_draws=n_draws)[measure]
+            compared = compare_measures(*rows, level=1 - .05/len(pairs), n_draws=n_draws)
+            found[a, b, measure] = compared[measure]
     if not found: return pd.DataFrame()
     table = judge(found, margin=.01, method="bonferroni")
     table["verdict"] = [said(c, v) for c, v in zip(found.values(), table["verdict"])]
@@ -832,8 +837,8 @@ def measure_blocks(
     K = len(f.m["scale"]["names"])
     return [heading("Measures", 3), para(f"Accuracy is the share of ratings named right; balanced accuracy is the mean of the {K} classes' recalls, {1/K:.3f} for whoever always names one class. MAE and RMSE are in units of the rating scale; QWK is the quadratically weighted kappa ", Cite("cohen1968"), "; the calibration error compares how sure a model is with how often it is right ", Cite("guo2017"), "."),
         para(f"Reviews of one product are alike, so products, not reviews, are drawn anew: scores have 95 % intervals from a bootstrap over products with {f.m.get('config', {}).get('draws', '?')} draws ", Cite("davison1997"), "; differences between two models on the same reviews have intervals from random halves of the products ", Cite("hartigan1969"), ". These are simultaneous: with 95 % certainty all of them hold at once (Bonferroni ", Cite("dunn1961"),
-            "). The p-values are corrected in the same way, so that a difference is shown where its interval leaves "
-            "out zero. A difference of one point is taken as the smallest worth having.")]
+            "). The p-values are corrected in the same way, so that a difference is shown where its "
+            "interval leaves out zero. A difference of one point is taken as the smallest worth having.")]
 
 # %% ../nbs/24_writeup.ipynb #81815937
 def results_section(
@@ -857,9 +862,11 @@ def _gain_table(f, g):
     "The comparisons as a table block."
     minus = lambda x: f"{100*x:+.1f}".replace("-", "−")
     rows = [[r["model"], r["rival"], r["measure"], r["verdict"].split(" (")[0], f"{minus(r['gain'])} [{minus(r['low'])}, {minus(r['high'])}]", f"{r['adjusted p']:.3f}"] for _, r in g.iterrows()]
-    caption = (f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, in points: value "
-               f"[simultaneous 95 % interval]; p corrected for {len(g)} comparisons in the same way.")
-    return table("tab-gains", caption, ["model", "against", "measure", "verdict", "gain", "p"], rows, left=4)
+    caption = (f"Gains on the same {g.reviews.iloc[0]:,} test reviews of {g.products.iloc[0]:,} products, "
+               "in points: value [simultaneous 95 % interval]; p corrected for "
+               f"{len(g)} comparisons in the same way.")
+    head = ["model", "against", "measure", "verdict", "gain", "p"]
+    return table("tab-gains", caption, head, rows, left=4)
 
 # %% ../nbs/24_writeup.ipynb #8000d50c
 def ablation_section(
@@ -883,7 +890,8 @@ def gallery_items(
     "Read a gallery back."
     if not path or not Path(path).is_file(): return []
     head = "rated {actual}, predicted {predicted} ({sure} % sure)"
-    return [dict(head=head.format(**c), title=c["title"], text=c["text"] + "…"*(len(c["text"]) >= 280),
+    more = lambda text: text + "…"*(len(text) >= 280)
+    return [dict(head=head.format(**c), title=c["title"], text=more(c["text"]),
                  picture=c["picture"].partition(",")[2]) for c in ev.read_gallery(path, n)]
 
 # %% ../nbs/24_writeup.ipynb #fd0d7e9f
@@ -1025,8 +1033,8 @@ def file_hashes(
 ):          # dict from file name to SHA-256
     "Hashes of a run's own files."
     made = lambda p: p.suffix == ".html" or p.stem == "paper" or p.name[0] == "."
-    own = [p for p in sorted(Path(folder).iterdir()) if not made(p) and run_file(folder, p.name, 1 << 33)]
-    return {p.name: file_sha256(p) for p in own}
+    own = [p for p in sorted(Path(folder).iterdir()) if not made(p)]
+    return {p.name: file_sha256(p) for p in own if run_file(folder, p.name, 1 << 33)}
 
 # %% ../nbs/24_writeup.ipynb #a5abbe06
 def again_section(
@@ -1087,8 +1095,9 @@ def _write_md(doc, folder):
     path, text = folder/"paper.md", Md(folder).page(doc)
     if os.path.lexists(path):
         if not run_file(folder, path.name):
-            raise MmrecError("is no file of this folder", where=path, fix="move it away, then ask again")
-        old, _, last = path.read_text(encoding="utf8", errors="replace").rpartition(KEY.partition("{")[0])
+            raise MmrecError("is no file of this folder", where=path, fix="move it away")
+        old = path.read_text(encoding="utf8", errors="replace")
+        old, _, last = old.rpartition(KEY.partition("{")[0])
         if KEY.partition("{")[0] + last != KEY.format(content_key(old)): raise MmrecError("somebody has written in it", where=path, fix="rename it, then ask again")
     with atomic_path(path) as tmp: tmp.write_text(text + "\n" + KEY.format(content_key(text + "\n")), encoding="utf8")
     with atomic_path(folder/"paper.bib") as tmp: tmp.write_text(bibtex(doc["works"]), encoding="utf8")
