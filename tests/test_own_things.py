@@ -21,7 +21,7 @@ def start(folder, *argv, **kw):
     return subprocess.Popen([*MMREC, *map(str, argv)], cwd=folder, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kw})
 
 
-def ended(process, timeout=240):
+def ended(process, timeout=900):
     "Code, output and errors of a command."
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
@@ -150,21 +150,24 @@ def test_twice_at_once(done, host, tmp_path, name):
 
 
 def test_two_runs_of_one_second_are_two(desk):
-    "Also with the built-in shop, which both want to make first."
-    for more in (["--name", "same"], ["--seed", "1"]):
-        shop = more[0] == "--seed"
-        words = ["run", *QUICK, "--out", "runs", "--data", "data", "--shop-items", "40", "--shop-reviews", "250", "--n-images", "20"] if shop else run_words("runs", "data", *more)
-        both = [ended(p) for p in [start(desk, *words[:-2], *words[-2:], *(["--seed", str(seed)] if not shop else [])) for seed in (1, 2)]]
-        assert [code for code, *_ in both] == [0, 0], both
+    "Each holds its own numbers, those of a run alone."
+    both = [ended(p) for p in [start(desk, *run_words("runs", "data", "--name", "same", "--seed", seed)) for seed in (1, 2)]]
+    assert [code for code, *_ in both] == [0, 0], both
     runs = sorted((desk/"runs").iterdir())
-    assert len(runs) == 4 and not leftovers(desk) and all((r/"report.html").exists() for r in runs)
-    same = [r for r in runs if "same" in r.name]
-    assert sorted(read_json(r/"metrics.json")["config"]["seed"] for r in same) == [1, 2]
-    for r in same: # each holds its own numbers
-        code, *_ = call(desk, *run_words("again", f"fresh-{r.name}", "--name", "same", "--seed", read_json(r/"metrics.json")["config"]["seed"]))
-        assert code == 0
-        again = max((desk/"again").iterdir(), key=lambda p: p.stat().st_mtime_ns)
-        pd.testing.assert_frame_equal(predictions(again), predictions(r))
+    found = {read_json(r/"metrics.json")["config"]["seed"]: predictions(r) for r in runs}
+    assert len(runs) == 2 and set(found) == {1, 2} and not leftovers(desk) and all((r/"report.html").exists() for r in runs)
+    assert call(desk, *run_words("alone", "fresh", "--name", "same", "--seed", 1))[0] == 0
+    pd.testing.assert_frame_equal(predictions(next((desk/"alone").iterdir())), found[1])
+
+
+def test_two_runs_that_both_want_the_built_in_shop(tmp_path):
+    "It is made once; pictures are fetched by one, and the other waits or is told so."
+    words = ["run", *QUICK, "--shop-items", "40", "--shop-reviews", "250", "--n-images", "20"]
+    both = [ended(p) for p in [start(tmp_path, *words) for _ in range(2)]]
+    assert 0 in [code for code, *_ in both], both
+    assert all(code == 0 or "another download into this folder is running" in err for code, _, err in both), both
+    shop, = (tmp_path/"data").glob("shop-*")
+    assert (shop/"shop.json").exists() and not leftovers(tmp_path) and len(list((tmp_path/"runs").iterdir())) == [code for code, *_ in both].count(0)
 
 
 def test_two_conversions_at_once_make_one(desk):
@@ -238,11 +241,13 @@ def test_killed_makers_leave_nothing_that_is_believed(desk, argv):
     big = pd.concat([pd.read_csv(desk/"r.csv")]*300, ignore_index=True)
     big.assign(user=[f"u{k}" for k in range(len(big))]).to_csv(desk/"big.csv", index=False)
     for number in (signal.SIGKILL, signal.SIGTERM):
+        before = set(desk.glob(f"{MAKING}*"))
         process = start(desk, *argv.split())
-        while not any(p.is_file() and p.name != "maker.json" for p in desk.glob(f"{MAKING}*/**/*")) and process.poll() is None: time.sleep(.005)
+        def begun(): return any(p.name != "maker.json" for place in set(desk.glob(f"{MAKING}*")) - before for p in place.glob("*/*"))
+        while not begun() and process.poll() is None: time.sleep(.005)
         assert process.poll() is None
         process.send_signal(number); process.communicate()
-        assert not (desk/"new").exists() and len(leftovers(desk)) == (number == signal.SIGKILL)
+        assert not (desk/"new").exists() and len(list(desk.glob(f"{MAKING}*"))) == (number == signal.SIGKILL)
     assert call(desk, *argv.split())[0] == 0 and (desk/"new").is_dir() and not leftovers(desk)
 
 
