@@ -60,10 +60,10 @@ ROUNDING = 1e-6 # a spread of so little, beside the others or the mean, is round
 def steady_std(
     std,  # standard deviation of each column [d]
     mean, # its mean [d]
-):        # float32 [d]: the deviation, 1 where a column does not vary
+):        # float32 [d]: the deviation; where a column does not vary 1, or the usual one when that is larger
     "By what columns are divided: their deviation, unless it is rounding noise."
     usual = np.median(std[std > 0]) if (std > 0).any() else 0
-    return np.where(std > ROUNDING*np.maximum(usual, np.abs(mean)), std, 1).astype(np.float32)
+    return np.where(std > ROUNDING*np.maximum(usual, np.abs(mean)), std, max(1, usual)).astype(np.float32)
 
 # %% ../nbs/15_fusion.ipynb #c2e6a15e
 @patch

@@ -165,3 +165,43 @@ def test_agreement_is_asked_once_however_many_portions(tmp_path, monkeypatch):
     encoder = Asked()
     encode(encoder, [f"text {i}" for i in range(1800)], tmp_path)
     assert encoder.asked == 1
+
+
+def test_pieces_of_anybody_are_read_or_left_out(tmp_path, capfd):
+    "Mutated, with and without a name that fits: opening, adding, listing and removing go on."
+    import hashlib, random
+    rng = random.Random(0)
+    store = FeatureStore(tmp_path, "x", about=dict(label="x"))
+    store.add(np.arange(1, 40, dtype=np.uint64), np.ones((39, 4)))
+    piece, note = features.piece_paths(store.folder)[0], store.folder/"encoder.json"
+    whole = piece.read_bytes()
+    for i in range(150):
+        for p in store.folder.iterdir(): p.unlink()
+        data, at = bytearray(whole), rng.randrange(len(whole) if i % 2 else 120)
+        if i % 3: data[at] ^= 1 << rng.randrange(8)
+        else: del data[at:at + rng.randrange(1, 200)]
+        name = hashlib.sha256(data).hexdigest()[:32] if i % 4 else piece.stem
+        (store.folder/f"{name}.safetensors").write_bytes(data)
+        note.write_text(["{}", "[", '{"label": 7}', "[1]"][i % 4])
+        again = FeatureStore(tmp_path, "x", dim=4)
+        assert again.take(np.arange(1, 60, dtype=np.uint64), 4).shape == (59, 4)
+        again.add(numbers(7), [[1., 2., 3., 4.]])
+        assert len(list_stores(tmp_path)) == 1
+    assert remove_store(tmp_path, store.folder.name) and list(tmp_path.iterdir()) == []
+    assert all(line.startswith(str(tmp_path)) for line in capfd.readouterr().err.splitlines())
+
+
+def test_a_piece_of_other_length_is_left_out(tmp_path, capfd):
+    FeatureStore(tmp_path, "letters").add(key_numbers([Letters().content_key_of("a")]), [[1., 2., 3.]])
+    assert encode(Letters(), ["a"], tmp_path).tolist() == [[1, 1]] and "vectors of 3 numbers, not 2" in capfd.readouterr().err
+
+
+def test_what_is_no_piece_is_never_touched(tmp_path):
+    store = FeatureStore(tmp_path, "x")
+    store.add(numbers(1), [[1.]])
+    theirs = {name: store.folder/name for name in ("bert.safetensors", "deadbeef.safetensors", "a.bin", "f"*31 + ".safetensors")}
+    for path in theirs.values(): path.write_bytes(b"a model of mine")
+    (store.folder/("0"*32 + ".safetensors")).mkdir()
+    FeatureStore(tmp_path, "x").add(numbers(2), [[2.]])
+    remove_store(tmp_path, store.folder.name)
+    assert all(path.read_bytes() == b"a model of mine" for path in theirs.values()) and not features.piece_paths(store.folder)

@@ -215,3 +215,53 @@ def test_fusion_survives_the_disk_and_gather_says_unknown(tmp_path):
     fusion.save(tmp_path/"f.npz")
     assert np.array_equal(load_fusion(tmp_path/"f.npz").transform(blocks), fusion.transform(blocks))
     with pytest.raises(MmrecError, match="modality image"): Fusion().fit(dict(image=np.full((3, 2), np.nan)))
+
+
+# columns that only seem to vary
+
+@pytest.mark.parametrize("unit", [1., 1e-6, 1e4, 1e9])
+def test_rounding_is_no_feature_in_any_unit(unit):
+    "A dead column whose spread is rounding stays small, whatever the unit; a rare one and a weak one are scaled."
+    rng = np.random.default_rng(0)
+    X = rng.normal(scale=.05, size=(3000, 8)).astype(np.float32)
+    X[:, 1] = 0; X[:, 2] = rng.normal(scale=1.03e-8, size=3000); X[:, 3] = .1 + rng.normal(scale=1e-8, size=3000)
+    X[:, 4] = np.arange(3000) < 3; X[:, 5] *= 1e-3
+    out = Fusion().fit_transform(dict(text=X*np.float32(unit)))
+    assert np.abs(out[:, [1, 2, 3]]).max() < 1e-2 and np.allclose(out[:, [0, 4, 5, 6, 7]].std(axis=0), 1, atol=1e-2)
+
+
+def test_two_machines_that_round_differently_agree():
+    rng = np.random.default_rng(1)
+    X = rng.normal(scale=.05, size=(500, 5)).astype(np.float32)
+    one, two = X.copy(), X.copy()
+    one[:, 2], two[:, 2] = (rng.normal(scale=2e-8, size=500) for _ in range(2))
+    assert np.allclose(Fusion().fit_transform(dict(text=one)), Fusion().fit_transform(dict(text=two)), atol=1e-4)
+
+
+def mutated(data, rng):
+    "Bytes with a bit turned, cut short, or a stretch replaced."
+    data, at, how = bytearray(data), rng.randrange(len(data)), rng.randrange(3)
+    if how == 0: data[at] ^= 1 << rng.randrange(8)
+    elif how == 1: data = data[:at]
+    else: data[at:at + 8] = bytes(rng.randrange(256) for _ in range(8))
+    return bytes(data)
+
+
+def test_a_fusion_of_anybody_is_read_or_refused(tmp_path):
+    import pickle, random
+    rng, blocks = random.Random(0), dict(text=np.eye(4), image=np.where(np.eye(4) > 0, np.nan, 1))
+    blocks["image"][0] = 2
+    (fusion := Fusion().fit(blocks)).save(tmp_path/"f.npz")
+    whole = (tmp_path/"f.npz").read_bytes()
+    for _ in range(300):
+        (tmp_path/"m.npz").write_bytes(mutated(whole, rng))
+        try: load_fusion(tmp_path/"m.npz").transform(blocks)
+        except MmrecError as e: assert "m.npz" in str(e) and len(str(e).splitlines()) == 1
+    class Bomb:
+        def __reduce__(self): return exec, ("raise SystemExit('ran')",)
+    for odd in (dict(names=np.array([Bomb()], dtype=object)), dict(names=np.array(["text"])), dict(names=np.array(3), missing="mask", scale=True)):
+        np.savez(tmp_path/"odd.npz", **odd)
+        with pytest.raises(MmrecError, match="odd.npz: not a fusion"): load_fusion(tmp_path/"odd.npz")
+    for odd in (pickle.dumps(Bomb()), b"", b"PK\3\4" + b"\0"*100):
+        (tmp_path/"odd.npz").write_bytes(odd)
+        with pytest.raises(MmrecError, match="odd.npz: not a fusion"): load_fusion(tmp_path/"odd.npz")

@@ -184,3 +184,31 @@ def test_the_temperature_finds_the_factor_by_which_logits_were_stretched():
 def test_a_model_that_is_far_too_sure_is_cooled_to_its_true_odds(said):
     "Nine of ten right: odds of said/(1 - said) should be 9."
     assert fit_temperature([[said, 1 - said]]*10, [0]*9 + [1]) == pytest.approx(np.log(said/(1 - said))/np.log(9), rel=1e-3)
+
+
+def test_a_network_of_anybody_is_read_or_refused(tmp_path):
+    "Mutated archives, settings and weights; a configuration with code in it is not looked at."
+    import json, random, zipfile
+    from mmrec.classifier import RatingClassifier, load_classifier
+    rng, X = random.Random(0), np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    fitted = RatingClassifier(hidden=(4, 3), dropout=(.1, .1), epochs=1).fit(X, np.arange(60) % 3)
+    fitted.save(tmp_path/"m.keras")
+    with zipfile.ZipFile(tmp_path/"m.keras") as z: members = {i.filename: z.read(i) for i in z.infolist()}
+    about, odd = json.loads(members["mmrec.json"]), tmp_path/"odd.keras"
+    def write(how=zipfile.ZIP_STORED, **new):
+        with zipfile.ZipFile(odd, "w", how) as z:
+            for name, data in (members | {k.replace("_", "."): v for k, v in new.items()}).items(): z.writestr(name, data)
+    def read():
+        try: return load_classifier(odd).predict_proba(X)
+        except MmrecError as e: assert "odd.keras: not a model" in str(e) and len(str(e).splitlines()) == 1
+    for _ in range(20):
+        data = bytearray((tmp_path/"m.keras").read_bytes())
+        data[rng.randrange(len(data))] ^= 255
+        odd.write_bytes(data[:rng.randrange(len(data))] if rng.random() < .5 else data); read()
+    for change in (dict(n_features=10**8), dict(n_features=-1), dict(classes=[1]), dict(classes=[[1], [2]]), dict(params=None), dict(history=[]), dict(best_epoch="x"),
+                   dict(params=about["params"] | dict(hidden=[10**6, 10**6])), dict(params=about["params"] | dict(hidden="ab")), dict(params=about["params"] | dict(more=1))):
+        write(mmrec_json=json.dumps(about | change)); assert read() is None, change
+    write(mmrec_json="["*100_000); assert read() is None
+    write(how=zipfile.ZIP_DEFLATED); assert read() is None
+    code = dict(class_name="Lambda", module="keras.layers", config=dict(function="os.system"))
+    write(config_json=json.dumps(dict(class_name="Sequential", config=dict(layers=[code])))); assert np.array_equal(read(), fitted.predict_proba(X))
