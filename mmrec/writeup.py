@@ -23,7 +23,7 @@ import pandas as pd
 from fastcore.basics import patch
 from . import evaluation as ev
 from .core import (MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, foreign,
-                        is_empty_folder, os_errors, publish_into)
+                        is_empty_folder, publish_into)
 from .evidence import said
 from .pipeline import RunConfig, run, versions
 from .report import (COLUMNS, STYLE, as_run_writes, png_bytes, read_metrics, result_table, run_file, run_table,
