@@ -78,6 +78,7 @@ def say(
     from mmrec.core import printable
     print(printable("\n".join(map(str, lines)), lines=True), file=stream or sys.stdout)
 
+# %% ../nbs/25_cli.ipynb #73497574
 def tell(
     line, # what went wrong
 ):
@@ -326,6 +327,7 @@ def _describe_options(parser):
 # %% ../nbs/25_cli.ipynb #cd57f025
 DRAWN = "drawn by mmrec" # stands in each figure that `describe` writes: by that we know our own
 
+# %% ../nbs/25_cli.ipynb #51d505b8
 def _draw_card(card, path):
     from mmrec.core import atomic_path
     from mmrec.card import plot_card
@@ -512,6 +514,7 @@ class Stopped(KeyboardInterrupt):
     "A signal that ends the program as Ctrl-C does."
     def __init__(self, number): self.number = number
 
+# %% ../nbs/25_cli.ipynb #69adf75d
 def _stop(number, frame): raise Stopped(number)
 
 @contextlib.contextmanager
@@ -539,6 +542,7 @@ def _plainly(error):
     "What is written instead of characters that a stream lacks."
     return error.object[error.start:error.end].translate(_PLAIN).encode("ascii", "backslashreplace").decode(), error.end
 
+# %% ../nbs/25_cli.ipynb #dfaab947
 codecs.register_error("mmrec", _plainly)
 
 # %% ../nbs/25_cli.ipynb #bb7c9a19
@@ -547,6 +551,7 @@ def _open_descriptors():
     while (fd := os.open(os.devnull, os.O_RDWR)) < 3: os.set_inheritable(fd, True)
     os.close(fd)
 
+# %% ../nbs/25_cli.ipynb #37c5d9d5
 @contextlib.contextmanager
 def _streams():
     "Standard output and error that exist and take every character."
@@ -601,6 +606,7 @@ def _ended(argv):
         return _fail(error)
     finally: _let_go()
 
+# %% ../nbs/25_cli.ipynb #eea5dea9
 def main(
     argv=None, # words after `mmrec`; None: those of the terminal
 ):             # exit code
