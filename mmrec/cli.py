@@ -586,11 +586,18 @@ def parse(
     if not name: top.print_help()
     return name, args
 
+# %% ../nbs/25_cli.ipynb #c35da416
+def _fail_name(word):
+    "Refuse a word that is not UTF-8."
+    tell(f"{word}: not UTF-8, which tables and reports need — rename it")
+    return 1
+
 # %% ../nbs/25_cli.ipynb #d7ce5b63
 def _call(argv):
     "Run a command, and see that what it says has been read."
     try:
         name, args = parse(argv)
+        if odd := [a for a in argv if any("\ud800" <= c <= "\udfff" for c in a)]: return _fail_name(odd[0])
         return name and COMMANDS[name].run(args) or 0
     finally: sys.stdout.flush()
 

@@ -80,6 +80,7 @@ def check_choices(
         value, names, least, most = getattr(config, f.name), f.metadata.get("choices"), f.metadata.get("least", 0), f.metadata.get("most", 10**12)
         for v in value if isinstance(value, (list, tuple)) else [value]:
             if v == "": raise MmrecError("the name is empty", where=f.name, fix="name something, or leave the choice out")
+            if isinstance(v, str) and not v.isprintable() and any("\ud800" <= c <= "\udfff" for c in v): raise MmrecError(f"{v!r} is not UTF-8, which tables and reports need", where=f.name, fix="rename it")
             if isinstance(v, str) and "\0" in v: raise MmrecError("a name with a NUL character", where=f.name, fix="write it without")
             if names and v not in names: raise MmrecError(f"{v!r} is unknown", where=f.name, fix=f"choose from {', '.join(names)}")
             if f.type is int and v is not None and not least <= v <= most: raise MmrecError(f"{v} is too {'small' if v < least else 'large'}", where=f.name, fix=f"{least} is the least" if v < least else f"{most} is the most")

@@ -296,17 +296,15 @@ def test_a_kept_network_that_is_spoilt_is_said_and_trained_again(done, tmp_path,
 
 # names and sources
 
-def test_names_that_are_not_utf8_go_through(desk):
-    name = os.fsdecode(b"caf\xe9")
-    os.rename(desk/"r.csv", desk/f"{name}.csv"); os.rename(desk/"pics", desk/f"{name} pics")
-    code, out, err = call(desk, "run", "--reviews", f"{name}.csv", "--images", f"{name} pics", *QUICK, "--out", f"{name} runs", "--data", f"{name} data")
-    assert code == 0, err
-    folder, = (desk/f"{name} runs").iterdir()
-    for more in ([], ["--to", "md"], ["--to", "html"]): assert call(desk, "report", folder, *more)[0] == 0
-    assert "caf\\xe9" in call(desk, "describe", "--reviews", f"{name}.csv", "--name", name)[1] + (folder/"metrics.json").read_text()
-    for argv in (["convert", f"{name} t", "--reviews", f"{name}.csv"], ["new", f"{name} study", "--name", name], ["shop", f"{name} shop", "--items", "5", "--reviews", "40"]):
+def test_names_that_are_not_utf8_are_refused_at_once(desk):
+    name, before = os.fsdecode(b"caf\xe9"), tree(desk)
+    for argv in (run_words("runs", "data", "--name", name), run_words(f"{name} runs"), ["convert", f"{name} t", "--reviews", "r.csv"], ["new", name],
+                 ["shop", name], ["describe", "--reviews", f"{name}.csv"], ["report", name], ["features", "ls", "--data", name]):
         code, out, err = call(desk, *argv)
-        assert code == 0 or code == 1 and len(err.splitlines()) == 1 and "unexpected" not in err, (argv, err)
+        assert code == 1 and len(err.splitlines()) == 1 and "caf\\xe9" in err and "rename it" in err and not out, (argv, err)
+    assert tree(desk) == before
+    from mmrec.pipeline import RunConfig
+    with pytest.raises(MmrecError, match="not UTF-8"): RunConfig(images=name)
 
 
 def test_a_source_that_changes_while_it_is_converted(desk, monkeypatch):
