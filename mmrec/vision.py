@@ -17,6 +17,7 @@ from PIL import Image
 from .core import MmrecError, atomic_path, content_key, file_sha256, progress
 from .engines import NetworkEncoder, check_torch, make_engine, pick_device
 from .features import Encoder
+from .fetch import said_length
 from .images import open_image
 from .text import FEW, check_different, check_weights
 from .shop import COLOURS, GARMENTS, draw_item
@@ -241,8 +242,10 @@ def _download(url, path):
     import requests
     with requests.get(url, stream=True, timeout=WEIGHTS_TIMEOUT) as answer, open(path, "wb") as f:
         answer.raise_for_status()
-        with progress(desc=url.split("/")[-1], total=int(answer.headers.get("content-length", 0)) or None, unit="B") as bar:
-            for piece in answer.iter_content(1 << 18): bar.update(f.write(piece))
+        with progress(desc=url.split("/")[-1], total=said_length(answer), unit="B") as bar:
+            for piece in answer.iter_content(1 << 18):
+                bar.update(f.write(piece))
+                if f.tell() > 10**10: raise MmrecError("more bytes than any network has", where=url)
 
 # %% ../nbs/14_vision.ipynb #39f3e5cd
 def fetch_weights(
