@@ -190,7 +190,8 @@ def win_share(
 def correct(
     table,         # a row a comparison
     column="p",    # column with the p-values
-    method="holm", # 'holm' (any false alarm) or 'fdr_bh' (share of false alarms)
+    method="holm", # 'holm' (any false alarm), 'bonferroni' (the same, in step with simultaneous
+                   # intervals) or 'fdr_bh' (share of false alarms)
     alpha=.05,     # what is kept below
 ):                 # the table with the columns 'adjusted p' and 'shown' (True: the difference is real)
     "Correct p-values for the number of comparisons."
@@ -199,8 +200,9 @@ def correct(
         raise MmrecError(f"{missing} comparisons have no p-value", where="correct", fix="leave them out before correcting")
     order, rank = np.argsort(p), np.arange(1, len(p) + 1)
     if method == "holm": up = np.maximum.accumulate(p[order]*(len(p) + 1 - rank))
+    elif method == "bonferroni": up = p[order]*len(p)
     elif method == "fdr_bh": up = np.minimum.accumulate((p[order]*len(p)/rank)[::-1])[::-1]
-    else: raise MmrecError(f"unknown correction {method!r}", where="correct", fix="use holm or fdr_bh")
+    else: raise MmrecError(f"unknown correction {method!r}", where="correct", fix="use holm, bonferroni or fdr_bh")
     adjusted = np.empty(len(p)); adjusted[order] = np.minimum(up, 1)
     return table.assign(**{"adjusted p": adjusted, "shown": adjusted <= alpha})
 
