@@ -184,13 +184,26 @@ def find_pictures(
     "Find or download the pictures of the items, as many as the run asks for."
     order = data.reviews["item"] if how == "head" else data.reviews["item"].sample(frac=1, random_state=config.seed)
     items = data.items.set_index("item", drop=False).loc[order.unique()].reset_index(drop=True)
-    limit = config.n_images or None
-    if (items["image_path"] != "").any() or not config.download: table = check_images(items, limit)
-    elif shop is None: table = download_images(items, Path(config.data)/"images"/content_key(data.name), limit, side=config.picture_side)
+    limit, on_disk = config.n_images or None, items["image_path"] != ""
+    if on_disk.all() or config.images or not config.download: table = check_images(items, limit)
+    elif on_disk.any(): table = _checked_and_fetched(items, on_disk, limit, config, data.name)
+    elif shop is None: table = _fetched(items, limit, config, data.name)
     else:
         with ShopServer(shop.folder) as server:
             table = download_images(items, Path(config.data)/"images"/shop.folder.name, limit, timeout=(2, 2), retries=1, mirror={HOST: server.url})
     return attach_images(items, table), table
+
+# %% ../nbs/22_pipeline.ipynb #e92abe9e
+def _fetched(items, limit, config, name):
+    "Download pictures into the run's data folder."
+    return download_images(items, Path(config.data)/"images"/content_key(name), limit, side=config.picture_side)
+
+def _checked_and_fetched(items, on_disk, limit, config, name):
+    "Look at the pictures on disk and download the others; the first items count, wherever theirs are."
+    asked = (on_disk | (items["image_url"] != "")).cumsum() <= (limit or len(items))
+    wanted = [int((asked & some).sum()) for some in (on_disk, ~on_disk & (items["image_url"] != ""))]
+    tables = check_images(items[on_disk], wanted[0]), _fetched(items[~on_disk], wanted[1], config, name)
+    return pd.concat(tables).set_index("item").loc[items["item"]].reset_index()
 
 # %% ../nbs/22_pipeline.ipynb #38d56a80
 def repeated_reviews(
