@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['TIME_RANGE', 'FORMATS', 'LEAKS', 'GUESSES', 'ITEM_IN_REVIEWS', 'best_image_url', 'written_out', 'sentences',
            'mended_text', 'plain_text', 'as_id', 'as_number', 'as_flag', 'TimeNotation', 'as_number_or_nan',
-           'TimeEvidence', 'parse_times', 'is_missing', 'cells_of', 'IdEvidence', 'zeros_lost', 'NumberEvidence',
-           'decimal_sign', 'TextEvidence', 'Notation', 'Survey', 'survey', 'parsed_rows', 'typed_notation',
-           'guess_columns', 'choose_columns', 'spec_columns', 'has_column', 'check_columns']
+           'TimeEvidence', 'parse_times', 'is_missing', 'cells_of', 'IdEvidence', 'zeros_lost', 'decimal_sign',
+           'NumberEvidence', 'TextEvidence', 'Notation', 'Survey', 'parsed_rows', 'survey', 'typed_notation',
+           'guess_columns', 'spec_columns', 'has_column', 'choose_columns', 'check_columns']
 
 # %% ../nbs/05_fields.ipynb #cb807e0a
-import ast, contextlib, datetime, decimal, functools, html, io, itertools, json, math, re, tokenize, warnings
+import ast, contextlib, datetime, decimal, functools, html, io, itertools, json, math, re, tokenize
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 import numpy as np
@@ -20,31 +21,42 @@ from .core import MmrecError, no_gc
 from .ratings import NOTHING, rating_key
 from .reading import batches_of, parse_row
 
+# %% ../nbs/05_fields.ipynb #d40a8676
+def _pictures(images):
+    "Pictures one by one, from a list or from a dictionary of lists."
+    if isinstance(images, dict): # as on the hub
+        lists = [v if isinstance(v, (list, tuple)) else [v] for v in images.values()]
+        rows = itertools.islice(itertools.zip_longest(*lists), 1000)
+        return [dict(zip(images, row)) for row in rows]
+    return images if isinstance(images, (list, tuple)) else ()
+
 # %% ../nbs/05_fields.ipynb #e57ca88b
 def best_image_url(
     images, # the record's images: list of dicts, dict of lists, list of addresses or one address
 ):          # address of the best rendition of the first picture that has one, '' when there is none
     "Choose `hi_res` over `large` over `thumb`, in the first image that has one."
     if isinstance(images, str): return _image_in_text(images.strip())
-    if isinstance(images, dict): # of lists, as on the hub
-        lists = [v if isinstance(v, (list, tuple)) else [v] for v in images.values()]
-        images = [dict(zip(images, row)) for row in itertools.islice(itertools.zip_longest(*lists), 1000)]
-    for image in images if isinstance(images, (list, tuple)) else ():
-        sizes = [image.get(k) for k in ("hi_res", "large", "thumb", "url")] if isinstance(image, dict) else [image]
-        found = next((s.strip() for s in sizes if isinstance(s, str) and s.strip().lower() not in _NO_TEXT), None)
-        if found: return found
+    for image in _pictures(images):
+        names = ("hi_res", "large", "thumb", "url")
+        sizes = [image.get(k) for k in names] if isinstance(image, dict) else [image]
+        texts = (size.strip() for size in sizes if isinstance(size, str))
+        if best := next((text for text in texts if text.lower() not in _NO_TEXT), None): return best
     return ""
 
-# %% ../nbs/05_fields.ipynb #b3e2365a
 _NO_TEXT = NOTHING | {""}
-_NUMPY = dict(array="", dtype="", object="", nan="None", null="None", true="True", false="False", NaN="None")
+
+# %% ../nbs/05_fields.ipynb #b3e2365a
+_NUMPY = dict(array="", dtype="", object="", nan="None", NaN="None", null="None",
+              true="True", false="False") # NumPy's and JSON's words in Python
+_LAYOUT = tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER
 
 def _as_python(text):
     "Source of a Python literal for a list or dictionary as NumPy prints it."
-    out, depth = [], 0
+    out = []
     for kind, word, *_ in tokenize.generate_tokens(io.StringIO(text).readline):
-        if kind in (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER): continue
-        if word in ("(", ")", "=") or (word := _NUMPY.get(word, word) if kind == tokenize.NAME else word) == "": continue
+        if kind in _LAYOUT or word in ("(", ")", "="): continue
+        if kind == tokenize.NAME: word = _NUMPY.get(word, word)
+        if word == "": continue
         begins = kind in (tokenize.STRING, tokenize.NUMBER, tokenize.NAME) or word in "[{"
         if begins and out and out[-1] not in ("[", "{", ",", ":", "-"): out.append(",")
         if not (word == "," and out and out[-1] == ","): out.append(word)
@@ -56,10 +68,10 @@ _UNREAD = ValueError, SyntaxError, TypeError, RecursionError, MemoryError, token
 def written_out(
     cell, # a cell
 ):        # the list or dictionary that it writes out, or the cell itself
-    "Read a list or dictionary that stands in a cell as text (JSON, Python or NumPy); nothing is run."
+    "Read a list or dictionary that stands in a cell as text (JSON, Python, NumPy); nothing is run."
     text = cell.strip() if isinstance(cell, str) else ""
     if len(text) > 1_000_000 or text[:1] + text[-1:] not in ("[]", "{}"): return cell
-    apart = re.search(r"""['"]\s+['"]|array\(""", text) # Python would glue such texts together
+    apart = re.search(r"""['"]\s+['"]|array\(""", text)
     readers = (json.loads, lambda t: ast.literal_eval(_as_python(t)), ast.literal_eval)
     for read in readers if apart else (json.loads, ast.literal_eval, readers[1]):
         with contextlib.suppress(*_UNREAD):
@@ -68,7 +80,8 @@ def written_out(
     return cell
 
 # %% ../nbs/05_fields.ipynb #9688e106
-_PICTURE_END = re.compile(r"(?!https?:)(.+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?:\s*[,;|]|\s+(?=\S))", re.I)
+_PICTURE_END = re.compile(r"(?!https?:)(.+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))"
+                          r"(?:\s*[,;|]|\s+(?=\S))", re.I) # and something else behind it
 
 def _image_in_text(text):
     "The first address in a cell of text, which may be a list or records written out."
@@ -80,10 +93,17 @@ def _image_in_text(text):
     return named[1] if named else first
 
 # %% ../nbs/05_fields.ipynb #b7c83c0e
-_TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|dd|div|dl|dt|em|font|form|h[1-6]|hr|i|iframe|img|input|li|link|meta|ol"
-                  r"|p|pre|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul|video)\b[^<>]{0,2000}>"
-                  r"|<!--.{0,2000}?-->|\[\[[A-Z]{2,12}:[^\]]{0,200}\]\]", re.I) # the last are Amazon's links, [[ASIN:B01 …]]
+_TAG = re.compile(r"</?(?:a|abbr|b|big|blockquote|br|center|code|dd|div|dl|dt|em|font|form|h[1-6]"
+                  r"|hr|i|iframe|img|input|li|link|meta|ol|p|pre|s|script|small|span|strike|strong"
+                  r"|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul|video)\b[^<>]{0,2000}>"
+                  r"|<!--.{0,2000}?-->"
+                  r"|\[\[[A-Z]{2,12}:[^\]]{0,200}\]\]", re.I) # Amazon's links, [[ASIN:B01 …]]
 _UNREADABLE = re.compile("[\ufffd\0\ud800-\udfff]")
+
+def _without_markup(text):
+    "Text without entities and tags; as it is where an entity is no character."
+    try: return _UNREADABLE.sub("", _TAG.sub(" ", html.unescape(html.unescape(text))))
+    except ValueError: return _TAG.sub(" ", text) # an entity of thousands of digits
 
 # %% ../nbs/05_fields.ipynb #b0ef866a
 def sentences(
@@ -93,10 +113,23 @@ def sentences(
     *first, last = [p for p in parts if p] or [""]
     return " ".join([p if p[-1] in ".!?:;,…" else p + "." for p in first] + [last])
 
-def _without_markup(text):
-    "Text without entities and tags; as it is where an entity is no character."
-    try: return _UNREADABLE.sub("", _TAG.sub(" ", html.unescape(html.unescape(text))))
-    except ValueError: return _TAG.sub(" ", text) # an entity of thousands of digits
+# %% ../nbs/05_fields.ipynb #415f3efc
+def _digits(number):
+    "A whole or decimal number as text; '' when it has more digits than Python prints."
+    try: return str(number)
+    except ValueError: return ""
+
+# %% ../nbs/05_fields.ipynb #cb4944f9
+def _as_text(value, depth):
+    "(text of a cell, remark or ''), before it is cleaned."
+    if isinstance(value, str): return value, ""
+    if isinstance(value, (list, tuple)):
+        parts = [mended_text(v, depth + 1)[0] for v in value] if depth < 20 else []
+        return sentences(parts), "a list in place of text"
+    if value is None or value != value: return "", ""
+    if isinstance(value, float): return f"{value:g}", ""
+    whole = isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool)
+    return (_digits(value), "") if whole else ("", "a dictionary or flag in place of text")
 
 # %% ../nbs/05_fields.ipynb #6c928cac
 def mended_text(
@@ -104,26 +137,14 @@ def mended_text(
     depth=0, # of lists around it
 ):         # (text on one line, what had to be mended or '')
     "Plain text of a cell, and what had to be mended ('' for nothing)."
-    remark = ""
-    if isinstance(value, (list, tuple)):
-        parts = [mended_text(v, depth + 1)[0] for v in value] if depth < 20 else []
-        value, remark = sentences(parts), "a list in place of text"
-    elif value is None or value != value: return "", ""
-    elif isinstance(value, float): value = f"{value:g}"
-    elif isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool): value = _digits(value)
-    elif not isinstance(value, str): return "", "a dictionary or flag in place of text"
+    value, remark = _as_text(value, depth)
     if _UNREADABLE.search(value): value, remark = _UNREADABLE.sub("", value), "unreadable bytes"
     if "&" in value or "<" in value or "[[" in value:
         clean = _without_markup(value)
         if clean != value: value, remark = clean, remark or "HTML entities or tags"
     value = " ".join(value.split())
-    return ("", "a word for nothing in place of text") if value.lower() in NOTHING else (value, remark)
-
-# %% ../nbs/05_fields.ipynb #415f3efc
-def _digits(number):
-    "A whole or decimal number as text; '' when it has more digits than Python prints."
-    try: return str(number)
-    except ValueError: return ""
+    if value.lower() in NOTHING: return "", "a word for nothing in place of text"
+    return value, remark
 
 # %% ../nbs/05_fields.ipynb #a4e3c99c
 def plain_text(
@@ -132,24 +153,30 @@ def plain_text(
     "Mend entities, tags and blanks of a text."
     return mended_text(value)[0]
 
-# %% ../nbs/05_fields.ipynb #9a4bd54b
+# %% ../nbs/05_fields.ipynb #268c3f18
 _NUMBERED = re.compile(r"\d+[Xx]?") # digits, as in an ISBN perhaps with an X at the end
 _ROUNDED = re.compile(r"\d(?:[.,]\d+E\+?|E\+)\d{2}", re.I) # as spreadsheets show large numbers
-_GUARDED = re.compile("(?:=\"(.*)\"|'(\\w+))")                # ="007" and '007 keep a spreadsheet from counting
+_GUARDED = re.compile("(?:=\"(.*)\"|'(\\w+))") # ="007" and '007 keep a spreadsheet from counting
 
+def _id_text(value):
+    "A cell as text where it can name somebody, '' where it cannot."
+    if isinstance(value, str): return value
+    if isinstance(value, float):
+        if value.is_integer(): return str(int(value)) if abs(value) <= 2**53 else ""
+        return "" if value != value else str(value)
+    whole = isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool)
+    return _digits(value) if whole else ""
+
+# %% ../nbs/05_fields.ipynb #9a4bd54b
 def as_id(
     value,          # a cell
     decimals=False, # whether '.0' belongs to the identifiers of this column
     width=0,        # digits to which identifiers are filled up with zeros, 0 for as they are
 ):                  # text, '' for none
     "An identifier as text; '' when there is none."
-    if isinstance(value, float):
-        if not value.is_integer(): return "" if value != value else str(value)
-        value = str(int(value)) if abs(value) <= 2**53 else ""
-    elif isinstance(value, (int, decimal.Decimal)): value = "" if isinstance(value, bool) else _digits(value)
-    elif not isinstance(value, str): return ""
-    value = _UNREADABLE.sub("", value).strip()
-    if value[:1] in ("=", "'") and (guarded := _GUARDED.fullmatch(value)): value = (guarded[1] or guarded[2] or "").strip()
+    value = _UNREADABLE.sub("", _id_text(value)).strip()
+    if value[:1] in ("=", "'") and (guarded := _GUARDED.fullmatch(value)):
+        value = (guarded[1] or guarded[2] or "").strip()
     if not decimals and value.endswith(".0") and value[:-2].isdigit(): value = value[:-2]
     if value.lower() in NOTHING or (value[1:2] in ".,eE" and _ROUNDED.fullmatch(value)): return ""
     return value.zfill(width) if width and _NUMBERED.fullmatch(value) else value
@@ -167,6 +194,7 @@ def _price(text, comma):
     amount = Price.fromstring(first, decimal_separator="," if comma else ".").amount
     return None if amount is None else float(amount)
 
+# %% ../nbs/05_fields.ipynb #1efca82d
 def as_number(
     value,       # a cell
     comma=False, # whether a comma begins the decimals in this column
@@ -184,12 +212,13 @@ def as_flag(
     value, # a cell
 ):         # True, False or pd.NA
     "True, False or NA."
-    word = value.strip().lower() if isinstance(value, str) else _digits(value).lower() if np.isscalar(value) else ""
+    if isinstance(value, str): word = value.strip().lower()
+    else: word = _digits(value).lower() if np.isscalar(value) else ""
     if word in ("true", "1", "1.0", "y", "yes", "t"): return True
     return False if word in ("false", "0", "0.0", "n", "no", "f") else pd.NA
 
 # %% ../nbs/05_fields.ipynb #beb0259d
-TIME_RANGE = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2050-01-01", tz="UTC") # times outside are not believed
+TIME_RANGE = tuple(pd.Timestamp(f"{year}-01-01", tz="UTC") for year in (1990, 2050)) # of belief
 
 @dataclass(frozen=True)
 class TimeNotation:
@@ -204,81 +233,101 @@ class TimeNotation:
 # %% ../nbs/05_fields.ipynb #7648195b
 _SPAN = [t.timestamp() for t in TIME_RANGE]
 _UNITS = {f"{name} since 1970": (_SPAN[0]*size, _SPAN[1]*size, unit) for name, size, unit in
-          (("seconds", 1, "s"), ("milliseconds", 1e3, "ms"), ("microseconds", 1e6, "us"), ("nanoseconds", 1e9, "ns"))}
+          (("seconds", 1, "s"), ("milliseconds", 1e3, "ms"), ("microseconds", 1e6, "us"),
+           ("nanoseconds", 1e9, "ns"))} # unit -> (from, to, how pandas calls it)
 _UNITS |= {"years": (1990, 2050, "%Y"), "day numbers of a spreadsheet": (32874, 54789, "days"),
-           "months as YYYYMM": (199001, 204913, "%Y%m"), "dates as YYYYMMDD": (19900101, 20491232, "%Y%m%d"),
+           "months as YYYYMM": (199001, 204913, "%Y%m"),
+           "dates as YYYYMMDD": (19900101, 20491232, "%Y%m%d"),
            "dates as YYYYMMDDhhmm": (199001010000, 204912312360, "%Y%m%d%H%M"),
            "dates as YYYYMMDDhhmmss": (19900101000000, 20491231235960, "%Y%m%d%H%M%S")}
 
+# %% ../nbs/05_fields.ipynb #d4047145
 def _number_times(number, units):
     "Times from numbers in these units."
     time = pd.Series(pd.NaT, index=number.index, dtype="datetime64[ms, UTC]")
     for name in units:
         low, high, unit = _UNITS[name]
         here = number[(number >= low) & (number < high)]
-        if unit == "days": found = pd.to_datetime(here, unit="D", origin="1899-12-30", utc=True)
-        elif unit[0] != "%": found = pd.to_datetime(here, unit=unit, errors="coerce", utc=True)
-        else: found = pd.to_datetime(here.map("{:.0f}".format), format=unit, errors="coerce", utc=True)
-        time[here.index] = found.dt.as_unit("ms")
+        if unit[0] == "%": here, how = here.map("{:.0f}".format), dict(format=unit)
+        else: how = dict(unit="D", origin="1899-12-30") if unit == "days" else dict(unit=unit)
+        if unit != "days": how["errors"] = "coerce"
+        time[here.index] = pd.to_datetime(here, utc=True, **how).dt.as_unit("ms")
     return time
 
 # %% ../nbs/05_fields.ipynb #e0457d66
-_CLOCK = (r"(?:(?:[T ,]|\s-\s)\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([ap]\.?m\.?)?"
-          r"\s*(?:Z|UTC|GMT)?\s*([+-]\d{2}(?::?\d{2})?)?)?\s*(?:\(.{0,40}\))?\D{0,20}$") # with words around it
+_CLOCK = ( # with words around it
+          r"(?:(?:[T ,]|\s-\s)\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([ap]\.?m\.?)?"
+          r"\s*(?:Z|UTC|GMT)?\s*([+-]\d{2}(?::?\d{2})?)?)?\s*(?:\(.{0,40}\))?\D{0,20}$")
 _YEAR_FIRST = re.compile(r"^\D{0,60}?(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?" + _CLOCK, re.I)
 _YEAR_LAST = re.compile(r"^\D{0,60}?(\d{1,2})[-/., ]+(\d{1,2})[-/., ]+(\d{4}|\d{2})" + _CLOCK, re.I)
 _ORDERS = dict(dmy=(0, 1, 2), mdy=(1, 0, 2), ymd=(2, 1, 0)) # places of day, month and year
 
-def _dates(parts):
-    "Times from a table of nine texts: year, month, day, hour, minute, second, fraction, am or pm, zone."
-    number = parts[range(6)].astype(float)
-    year, month, day, hour, minute, second = (number[i] for i in range(6))
-    year = year.where(year >= 100, year + 1900 + 100*(year < 69))
-    half = parts[7].str[0].str.lower()
-    hour = hour.fillna(0) % 12*half.notna() + hour.fillna(0)*half.isna() + 12*(half == "p")
-    fraction = ("0." + parts[6].fillna("0")).astype(float)
-    zone = parts[8].str.replace(":", "").fillna("+").str.ljust(5, "0")
-    ahead = (zone.str[1:3].astype(float)*60 + zone.str[3:5].astype(float))*zone.str[0].map({"+": 1, "-": -1})
-    date = pd.to_datetime(dict(year=year, month=month, day=day.fillna(1)), errors="coerce", utc=True)
-    seconds = hour*3600 + minute.fillna(0)*60 + second.fillna(0) + fraction - ahead*60
-    good = (hour < 24) & (minute.fillna(0) < 60) & (second.fillna(0) < 61)
-    return (date + pd.to_timedelta(seconds, unit="s")).where(good).dt.as_unit("ms")
+# %% ../nbs/05_fields.ipynb #6113f817
+def _ahead(zone):
+    "Minutes by which zones such as '+05:30' are ahead of UTC, 0 for none."
+    zone = zone.str.replace(":", "").fillna("+").str.ljust(5, "0")
+    minutes = zone.str[1:3].astype(float)*60 + zone.str[3:5].astype(float)
+    return minutes*zone.str[0].map({"+": 1, "-": -1})
 
-# %% ../nbs/05_fields.ipynb #b3e06a2d
+def _seconds(parts):
+    "Seconds from midnight in UTC, NaN where no clock shows such a time."
+    hour, minute, second = (parts[i].astype(float).fillna(0) for i in (3, 4, 5))
+    half = parts[7].str[0].str.lower()
+    hour = hour.where(half.isna(), hour % 12) + 12*(half == "p")
+    good = (hour < 24) & (minute < 60) & (second < 61)
+    fraction = ("0." + parts[6].fillna("0")).astype(float)
+    return (hour*3600 + minute*60 + second + fraction - _ahead(parts[8])*60).where(good)
+
+# %% ../nbs/05_fields.ipynb #36a17555
+def _dates(parts):
+    "Times from a table of nine texts: year, month, day and the clock."
+    year, month, day = (parts[i].astype(float) for i in range(3))
+    year = year.where(year >= 100, year + 1900 + 100*(year < 69))
+    date = dict(year=year, month=month, day=day.fillna(1))
+    date = pd.to_datetime(date, errors="coerce", utc=True)
+    return (date + pd.to_timedelta(_seconds(parts), unit="s")).dt.as_unit("ms")
+
 def _in_order(parts, order):
     "Parts as they stand, brought to year, month, day and the clock."
     day, month, year = _ORDERS[order]
     return parts[[year, month, day, *range(3, 9)]].set_axis(range(9), axis=1)
 
+# %% ../nbs/05_fields.ipynb #b3e06a2d
 def _numeric_dates(text, order):
     "Times from dates in numbers; NaT for other text."
     time = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ms, UTC]")
-    for form, place in ((_YEAR_FIRST, "iso"), (_YEAR_LAST, order or "mdy")):
+    for form in (_YEAR_FIRST, _YEAR_LAST):
         parts = text.str.extract(form).dropna(subset=[0])
-        if len(parts): time[parts.index] = _dates(parts if place == "iso" else _in_order(parts, place))
+        if form is _YEAR_LAST: parts = _in_order(parts, order or "mdy")
+        if len(parts): time[parts.index] = _dates(parts)
     return time
+
+# %% ../nbs/05_fields.ipynb #40bea077
+def _english(phrase, order):
+    "A date in English, or None; a part that is missing shows as soon as its default is changed."
+    from dateutil import parser
+    phrase = re.sub(r"(\d{1,2})\.(\d{2})\.(\d{2})(?:\.\d+)?( ?[AP]M)", r"\1:\2:\3\4", phrase,
+                    flags=re.I) # as databases write it
+    read = lambda year, month: parser.parse(phrase, default=datetime.datetime(year, month, 1),
+                                            dayfirst=order == "dmy")
+    with warnings.catch_warnings(), contextlib.suppress(*_NO_DATE):
+        warnings.simplefilter("ignore") # of unknown names of time zones
+        first, second = read(2000, 1), read(2001, 2)
+        return first if first == second else None
+
+_NO_DATE = (ValueError, OverflowError, TypeError, AttributeError, IndexError, RecursionError,
+            decimal.InvalidOperation) # what the two libraries raise
 
 # %% ../nbs/05_fields.ipynb #f18e4d46
 @functools.lru_cache(16)
 def _date_parser(languages, order):
     "A parser of dates in words; it remembers nothing from one text to the next."
     from dateparser.date import DateDataParser
-    settings = dict(PARSERS=["absolute-time"], REQUIRE_PARTS=["month", "year"], PREFER_DAY_OF_MONTH="first", TIMEZONE="UTC",
-                    TO_TIMEZONE="UTC", RELATIVE_BASE=datetime.datetime(2000, 1, 1), DATE_ORDER=order.upper())
-    return DateDataParser(languages=list(languages) or None, settings=settings, try_previous_locales=False)
-
-
-def _english(phrase, order):
-    "A date in English, or None; a part that is missing shows as soon as its default is changed."
-    from dateutil import parser
-    phrase = re.sub(r"(\d{1,2})\.(\d{2})\.(\d{2})(?:\.\d+)?( ?[AP]M)", r"\1:\2:\3\4", phrase, flags=re.I) # as databases write it
-    read = lambda year, month: parser.parse(phrase, default=datetime.datetime(year, month, 1), dayfirst=order == "dmy")
-    with warnings.catch_warnings(), contextlib.suppress(*_NO_DATE):
-        warnings.simplefilter("ignore") # of unknown names of time zones
-        first, second = read(2000, 1), read(2001, 2)
-        return first if first == second else None
-
-_NO_DATE = ValueError, OverflowError, TypeError, AttributeError, IndexError, RecursionError, decimal.InvalidOperation
+    settings = dict(PARSERS=["absolute-time"], REQUIRE_PARTS=["month", "year"],
+                    PREFER_DAY_OF_MONTH="first", TIMEZONE="UTC", TO_TIMEZONE="UTC",
+                    RELATIVE_BASE=datetime.datetime(2000, 1, 1), DATE_ORDER=order.upper())
+    return DateDataParser(languages=list(languages) or None, settings=settings,
+                          try_previous_locales=False)
 
 # %% ../nbs/05_fields.ipynb #539e3d89
 def _phrases(text):
@@ -287,102 +336,158 @@ def _phrases(text):
     yield text
     words = text.split()
     first = next((i for i, w in enumerate(words) if re.search(r"\d", w)), 0)
-    yield from dict.fromkeys(" ".join(words[i:]) for i in (first - 1, first, len(words) - 3, len(words) - 4) if i > 0)
+    starts = (first - 1, first, len(words) - 3, len(words) - 4)
+    yield from dict.fromkeys(" ".join(words[i:]) for i in starts if i > 0)
 
-# %% ../nbs/05_fields.ipynb #6ae88c22
-@functools.lru_cache(200_000)
-def _worded(text, languages, order):
-    "(time, language) of a date in words, or (None, None)."
-    for phrase in _phrases(text) if len(text) < 120 else ():
-        if re.search(r"\d{4}-?W\d", phrase) or not re.search(r"\d{4}|\d\D+\d|[^\W\d]\D*\d{2}", phrase): continue # no month and year
-        if not languages or "en" in languages:
-            if found := _english(phrase, order): return _utc(found), "en"
-        with contextlib.suppress(*_NO_DATE):
-            found = _date_parser(languages, order or "mdy").get_date_data(phrase)
-            if found.date_obj is not None and found.period in ("day", "month"): return _utc(found.date_obj), found.locale
-    return None, None
-
+# %% ../nbs/05_fields.ipynb #fd37cafc
 def _utc(moment):
     "A moment as a timestamp in UTC; without a zone it is UTC."
     moment = pd.Timestamp(moment)
     return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
 
-# %% ../nbs/05_fields.ipynb #32138c50
-def _cell_kinds(raw):
-    "Cells as (numbers, texts, moments): three Series with missing values where a cell is of another kind."
-    raw = pd.Series(list(raw), dtype=object)
-    kind = raw.map(type)
-    if set(kind) <= {int, float, type(None)}: # as in most files: nothing to tell apart
-        number, none = pd.Series([as_number_or_nan(x) for x in raw], dtype=float), pd.Series([None]*len(raw), dtype=object)
-        return number.where(np.isfinite(number)), none, none
-    number = raw.where(kind.isin((int, float)) | kind.map(lambda t: issubclass(t, (np.number, decimal.Decimal))))
-    moment = raw.where(kind.map(lambda t: issubclass(t, (datetime.date, np.datetime64))))
-    text = raw.where(kind == str).str.replace(_UNREADABLE, "", regex=True).str.strip()
-    plain = text.str.fullmatch(r"[+-]?\d{1,20}(?:\.\d*)?(?:e[+]?\d\d?)?", case=False, na=False)
-    number = number.where(~plain, text).map(as_number_or_nan).astype(float)
-    return number.where(np.isfinite(number)), text.where(~plain & text.str.contains(r"\d", na=False)), moment
+# %% ../nbs/05_fields.ipynb #6ae88c22
+_WEEK = re.compile(r"\d{4}-?W\d")
+_MONTH_AND_YEAR = re.compile(r"\d{4}|\d\D+\d|[^\W\d]\D*\d{2}")
 
-def as_number_or_nan(x):
+@functools.lru_cache(200_000)
+def _worded(text, languages, order):
+    "(time, language) of a date in words, or (None, None)."
+    for phrase in _phrases(text) if len(text) < 120 else ():
+        if _WEEK.search(phrase) or not _MONTH_AND_YEAR.search(phrase): continue
+        if not languages or "en" in languages:
+            if found := _english(phrase, order): return _utc(found), "en"
+        with contextlib.suppress(*_NO_DATE):
+            found = _date_parser(languages, order or "mdy").get_date_data(phrase)
+            if found.date_obj is not None and found.period in ("day", "month"):
+                return _utc(found.date_obj), found.locale
+    return None, None
+
+# %% ../nbs/05_fields.ipynb #6ae784a7
+def as_number_or_nan(
+    x, # a cell
+):     # float
     "A number as float, NaN for what is none or has no end of digits."
     try: return math.nan if x is None else float(x)
     except (OverflowError, ValueError, decimal.InvalidOperation): return math.nan
+
+def _only_numbers(raw):
+    "Numbers, and no texts and moments, of cells without any."
+    number = pd.Series([as_number_or_nan(x) for x in raw], dtype=float)
+    none = pd.Series([None]*len(raw), dtype=object)
+    return number.where(np.isfinite(number)), none, none
+
+# %% ../nbs/05_fields.ipynb #32138c50
+def _cell_kinds(raw):
+    "Cells as three Series (numbers, texts, moments), missing where a cell is of another kind."
+    raw = pd.Series(list(raw), dtype=object)
+    kind = raw.map(type)
+    if set(kind) <= {int, float, type(None)}: return _only_numbers(raw)
+    among = lambda *types: kind.map(lambda t: issubclass(t, types))
+    number = raw.where(kind.isin((int, float)) | among(np.number, decimal.Decimal))
+    moment = raw.where(among(datetime.date, np.datetime64))
+    text = raw.where(kind == str).str.replace(_UNREADABLE, "", regex=True).str.strip()
+    plain = text.str.fullmatch(r"[+-]?\d{1,20}(?:\.\d*)?(?:e[+]?\d\d?)?", case=False, na=False)
+    number = number.where(~plain, text).map(as_number_or_nan).astype(float)
+    dated = text.where(~plain & text.str.contains(r"\d", na=False))
+    return number.where(np.isfinite(number)), dated, moment
 
 # %% ../nbs/05_fields.ipynb #196925dc
 class TimeEvidence:
     "What the cells of a column say about how its times are written."
     def __init__(self):
-        self.units, self.numbers, self.orders, self.dates = Counter(), 0, Counter(), 0
-        self.dots, self.examples, self.shapes, self.kinds, self.rounded = 0, {}, {}, Counter(), 0
+        self.numbers, self.units, self.rounded = 0, Counter(), 0 # all; by unit; by a spreadsheet
+        self.dates, self.orders, self.dots = 0, Counter(), 0     # in numbers; by order; with dots
         self.ends = set(), set() # first and last parts of dates without a year of four digits
+        self.kinds, self.shapes = Counter(), {}  # of other cells; one date in words of each shape
+        self.examples = {}                       # of a unit or an order: (line, cell)
 
-    def add(self,
-        raw,   # cells [n]
-        lines, # their line numbers [n]
-    ):
-        "Look at some cells."
-        raw, lines = list(raw), np.asarray(list(lines))
-        number, text, moment = _cell_kinds(raw)
-        self.kinds += Counter(moments=int(moment.notna().sum()))
-        values = number.dropna()
-        self.rounded += sum(isinstance(raw[i], str) and bool(_ROUNDED.fullmatch(raw[i].strip())) for i in values.index)
-        self.numbers += len(values)
-        for name, (low, high, _) in _UNITS.items():
-            here = values.index[(values >= low) & (values < high)]
-            self.units[name] += len(here)
-            if len(here): self.examples.setdefault(name, (lines[here[0]], raw[here[0]]))
-        text = text.dropna()
-        if len(text): self._add_text(text, lines)
+# %% ../nbs/05_fields.ipynb #90eb92cc
+@patch
+def _add_numbers(self:TimeEvidence, values, raw, lines):
+    "Count which units can explain numbers."
+    texts = (raw[i] for i in values.index if isinstance(raw[i], str))
+    self.rounded += sum(bool(_ROUNDED.fullmatch(x.strip())) for x in texts)
+    self.numbers += len(values)
+    for name, (low, high, _) in _UNITS.items():
+        here = values.index[(values >= low) & (values < high)]
+        self.units[name] += len(here)
+        if len(here): self.examples.setdefault(name, (lines[here[0]], raw[here[0]]))
+
+# %% ../nbs/05_fields.ipynb #8c912fab
+def _possible_orders(parts):
+    "A table of flags: which order (column) can explain which date (row)."
+    a, b, c = (parts[i].astype(float) for i in range(3))
+    short = parts[2].str.len() == 2
+    return pd.DataFrame(dict(dmy=a.between(1, 31) & b.between(1, 12),
+                             mdy=a.between(1, 12) & b.between(1, 31),
+                             ymd=short & b.between(1, 12) & c.between(1, 31)))
+
+# %% ../nbs/05_fields.ipynb #833638a5
+@patch
+def _add_dates(self:TimeEvidence, parts, text, lines):
+    "Count which orders of day, month and year can explain dates in numbers."
+    can, short = _possible_orders(parts), parts[2].str.len() == 2
+    self.orders += Counter({o: int(n) for o, n in can.sum().items()})
+    self.dates += len(parts)
+    for seen, part in zip(self.ends, (parts[0], parts[2])): seen.update(part[short])
+    self.dots += int(text[parts.index].str.match(r"\d{1,2}\.").sum())
+    rivals = dict(dmy=["mdy"], mdy=["dmy"], ymd=["dmy", "mdy"])
+    for order, others in rivals.items():
+        proof = can.index[can[order] & ~can[others].any(axis=1)]
+        if len(proof) and order not in self.examples:
+            self.examples[order] = int(lines[proof[0]]), text[proof[0]]
+    self.examples.setdefault("any", (int(lines[parts.index[0]]), text[parts.index[0]]))
 
 # %% ../nbs/05_fields.ipynb #1ee50bc3
 @patch
 def _add_text(self:TimeEvidence, text, lines):
     "Tell dates in numbers from dates in words."
     first = text.str.extract(_YEAR_FIRST).notna()[0]
-    if first.any(): self.examples.setdefault("year first", (lines[first.idxmax()], text[first.idxmax()]))
+    if first.any():
+        self.examples.setdefault("year first", (lines[first.idxmax()], text[first.idxmax()]))
     parts = text.str.extract(_YEAR_LAST).dropna(subset=[0])
     if len(parts): self._add_dates(parts, text, lines)
     words = text[~first & ~text.index.isin(parts.index)]
     self.kinds += Counter(year_first=int(first.sum()), words=len(words))
     for i, t in words.items():
-        if len(self.shapes) < 200: self.shapes.setdefault(re.sub(r"\d+", "0", t)[:120], (lines[i], t))
+        if len(self.shapes) >= 200: break
+        self.shapes.setdefault(re.sub(r"\d+", "0", t)[:120], (lines[i], t))
 
-# %% ../nbs/05_fields.ipynb #833638a5
+# %% ../nbs/05_fields.ipynb #cdcd2b60
 @patch
-def _add_dates(self:TimeEvidence, parts, text, lines):
-    "Count which orders of day, month and year can explain dates in numbers."
-    a, b, c = (parts[i].astype(float) for i in range(3))
-    short, month = parts[2].str.len() == 2, lambda x: (x >= 1) & (x <= 12)
-    day = lambda x: (x >= 1) & (x <= 31)
-    can = pd.DataFrame(dict(dmy=day(a) & month(b), mdy=month(a) & day(b), ymd=short & month(b) & day(c)))
-    self.orders += Counter({o: int(n) for o, n in can.sum().items()})
-    self.dates += len(parts)
-    for seen, part in zip(self.ends, (parts[0], parts[2])): seen.update(part[short])
-    self.dots += int(text[parts.index].str.match(r"\d{1,2}\.").sum())
-    for order in can:
-        others = can.drop(columns=order).any(axis=1) if order == "ymd" else can["mdy" if order == "dmy" else "dmy"]
-        proof = can.index[can[order] & ~others]
-        if len(proof) and order not in self.examples: self.examples[order] = int(lines[proof[0]]), text[proof[0]]
-    self.examples.setdefault("any", (int(lines[parts.index[0]]), text[parts.index[0]]))
+def add(self:TimeEvidence,
+    raw,   # cells [n]
+    lines, # their line numbers [n]
+):
+    "Look at some cells."
+    raw, lines = list(raw), np.asarray(list(lines))
+    number, text, moment = _cell_kinds(raw)
+    self.kinds += Counter(moments=int(moment.notna().sum()))
+    self._add_numbers(number.dropna(), raw, lines)
+    text = text.dropna()
+    if len(text): self._add_text(text, lines)
+
+# %% ../nbs/05_fields.ipynb #2e841ae6
+@patch
+def _usual_order(self:TimeEvidence, day_first):
+    "The order to take where two explain equally many dates."
+    if len(self.ends[0]) < len(self.ends[1]): return "ymd"
+    if day_first is None: day_first = self.dots > self.dates/2
+    return "dmy" if day_first else "mdy"
+
+@patch
+def _shown(self:TimeEvidence, what):
+    "An example with its line."
+    line, cell = self.examples[what]
+    return f"line {line}: {(cell[:60] if isinstance(cell, str) else cell)!r}"
+
+# %% ../nbs/05_fields.ipynb #ce5bef15
+@patch
+def _why_open(self:TimeEvidence):
+    "Why the rows do not decide the order."
+    if {"dmy", "mdy"} <= set(self.examples):
+        return f"rows contradict each other ({self._shown('dmy')}; {self._shown('mdy')})"
+    return f"no row shows whether the day or the month stands first ({self._shown('any')})"
 
 # %% ../nbs/05_fields.ipynb #8298d741
 _PLACES = dict(dmy="day first", mdy="month first", ymd="year first")
@@ -391,26 +496,27 @@ _PLACES = dict(dmy="day first", mdy="month first", ymd="year first")
 def _decide_order(self:TimeEvidence, day_first):
     "The order of dates in numbers, and what to say of it."
     if not self.dates: return "", ""
-    usual = "dmy" if (self.dots > self.dates/2 if day_first is None else day_first) else "mdy"
-    if len(self.ends[0]) < len(self.ends[1]): usual = "ymd" # of year and day, the year takes fewer values
-    order = max((usual, "dmy", "mdy", "ymd"), key=lambda o: self.orders[o])
-    rival = max((o for o in ("dmy", "mdy") if o != order), key=lambda o: self.orders[o])
-    shown = lambda o: self._shown(o if o in self.examples else "any")
+    order = max((self._usual_order(day_first), "dmy", "mdy", "ymd"), key=lambda o: self.orders[o])
+    rival = max(self.orders[o] for o in ("dmy", "mdy") if o != order)
     said, misfits = f"text, {_PLACES[order]}", self.dates - self.orders[order]
     if misfits: said += f", which {misfits:,} of {self.dates:,} do not fit"
-    if self.orders[order] > self.orders[rival]: return order, f"{said} ({shown(order)})"
+    if self.orders[order] > rival:
+        return order, f"{said} ({self._shown(order if order in self.examples else 'any')})"
     if day_first is not None: return order, said + ", as you say"
-    why = (f"rows contradict each other ({shown('dmy')}; {shown('mdy')})" if {"dmy", "mdy"} <= set(self.examples)
-           else f"no row shows whether the day or the month stands first ({shown('any')})")
-    return order, f"{said}: a guess, since {why}; say --dates day-first or month-first"
+    return order, f"{said}: a guess, since {self._why_open()}; say --dates day-first or month-first"
 
 # %% ../nbs/05_fields.ipynb #029d9135
 @patch
-def _shown(self:TimeEvidence, what):
-    "An example with its line."
-    line, cell = self.examples[what]
-    return f"line {line}: {cell[:60] if isinstance(cell, str) else cell!r}"
+def _decide_languages(self:TimeEvidence, order):
+    "The languages that dates in words are written in, and an example."
+    spoken, example = Counter(), None
+    for line, text in self.shapes.values():
+        if language := _worded(text, (), order)[1]:
+            spoken[language[:2]] += 1
+            example = example or (line, text)
+    return tuple(l for l, _ in spoken.most_common(5)), example
 
+# %% ../nbs/05_fields.ipynb #dfb1043e
 @patch
 def decide(self:TimeEvidence,
     day_first=None, # what the caller knows of dates such as 03/04/2018
@@ -422,25 +528,31 @@ def decide(self:TimeEvidence,
     if self.kinds["moments"]: parts.append("dates")
     order, said = self._decide_order(day_first)
     languages, example = self._decide_languages(order)
-    parts += [said] + ([f"words in {', '.join(languages)} (line {example[0]}: {example[1][:60]})"] if languages else [])
-    if self.rounded: parts.append(f"{self.rounded:,} were rounded by a spreadsheet and are only about right: export the column as text")
-    return TimeNotation(units, order, languages, "; ".join(p for p in parts if p) or "nothing that can be read")
+    parts.append(said)
+    if languages:
+        parts.append(f"words in {', '.join(languages)} (line {example[0]}: {example[1][:60]})")
+    if self.rounded: parts.append(f"{self.rounded:,} were rounded by a spreadsheet and are only "
+                                  "about right: export the column as text")
+    said = "; ".join(filter(None, parts)) or "nothing that can be read"
+    return TimeNotation(units, order, languages, said)
 
-@patch
-def _decide_languages(self:TimeEvidence, order):
-    "The languages that dates in words are written in, and an example."
-    spoken, example = Counter(), None
-    for line, text in self.shapes.values():
-        if language := _worded(text, (), order)[1]:
-            spoken[language[:2]] += 1
-            example = example or (line, text)
-    return tuple(l for l, _ in spoken.most_common(5)), example
+# %% ../nbs/05_fields.ipynb #141f9481
+def _text_times(text, notation):
+    "Times from text by a notation."
+    time = _numeric_dates(text, notation.order)
+    rest = text[time.isna()].dropna()
+    rest = rest[[not (_YEAR_FIRST.match(t) or _YEAR_LAST.match(t)) for t in rest]]
+    if not notation.languages or not len(rest): return time
+    found = [_worded(t, notation.languages, notation.order)[0] for t in rest]
+    found = pd.Series(found, index=rest.index, dtype=object)
+    time[rest.index] = pd.to_datetime(found, utc=True, errors="coerce").dt.as_unit("ms")
+    return time
 
 # %% ../nbs/05_fields.ipynb #16eb47d7
 def parse_times(
     raw,           # times as the file has them [n]
     notation=None, # `TimeNotation` of the column; None to decide by these cells
-):                 # (Series of datetime64[ms, UTC] with NaT for what cannot be read, how they were read)
+):                 # (Series of datetime64[ms, UTC], NaT where none can be read; how they were read)
     "Read times in any of the usual notations."
     raw = list(raw)
     if notation is None:
@@ -450,18 +562,9 @@ def parse_times(
     number, text, moment = _cell_kinds(raw)
     time = _number_times(number, notation.units)
     if text.notna().any(): time = time.fillna(_text_times(text, notation))
-    if moment.notna().any(): time = time.fillna(pd.to_datetime(moment, utc=True, errors="coerce").dt.as_unit("ms"))
+    if moment.notna().any():
+        time = time.fillna(pd.to_datetime(moment, utc=True, errors="coerce").dt.as_unit("ms"))
     return time.where((time >= TIME_RANGE[0]) & (time < TIME_RANGE[1])), notation.said
-
-def _text_times(text, notation):
-    "Times from text by a notation."
-    time = _numeric_dates(text, notation.order)
-    rest = text[time.isna()].dropna()
-    rest = rest[[not (_YEAR_FIRST.match(t) or _YEAR_LAST.match(t)) for t in rest]]
-    if not notation.languages or not len(rest): return time
-    found = pd.Series([_worded(t, notation.languages, notation.order)[0] for t in rest], index=rest.index, dtype=object)
-    time[rest.index] = pd.to_datetime(found, utc=True, errors="coerce").dt.as_unit("ms")
-    return time
 
 # %% ../nbs/05_fields.ipynb #cc4a9ef1
 def is_missing(
@@ -476,10 +579,16 @@ def _cell(record, name):
     outer, inner = name.split(".", 1)
     return _cell(record[outer], inner) if isinstance(record.get(outer), dict) else None
 
+# %% ../nbs/05_fields.ipynb #957b2d98
+def _filled(cells):
+    "One list of all cells that are filled, and of what stands in lists among them; None for none."
+    rows = (x if isinstance(x, list) else [x] for x in cells if not is_missing(x))
+    return list(itertools.chain.from_iterable(rows)) or None
+
 # %% ../nbs/05_fields.ipynb #e54ee286
 def cells_of(
     records, # list of dictionaries
-    spec,    # 'a', 'a|b' (the first that is there) or 'a+b' (a list of all that are there); None for nothing
+    spec,    # 'a', 'a|b' (the first that is there) or 'a+b' (a list of all); None for nothing
     columns, # the columns that exist, in case one is called 'a|b'
 ):           # list of raw cells, None where there is none
     "Pick one field's cells out of the records."
@@ -487,28 +596,34 @@ def cells_of(
     if spec in columns: return [_cell(r, spec) for r in records]
     if "+" in spec:
         parts = [cells_of(records, part.strip(), columns) for part in spec.split("+")]
-        return [[x for xs in row if not is_missing(xs) for x in (xs if isinstance(xs, list) else [xs])] or None for row in zip(*parts)]
+        return [_filled(row) for row in zip(*parts)]
     names = [n.strip() for n in spec.split("|")]
-    return [next((x for x in (_cell(r, n) for n in names) if not is_missing(x)), None) for r in records]
+    return [next((x for n in names if not is_missing(x := _cell(r, n))), None) for r in records]
 
 # %% ../nbs/05_fields.ipynb #8b024e39
 class IdEvidence:
     "What the cells of a column say about how its identifiers are written."
-    def __init__(self): self.rounded, self.example, self.points, self.zeros, self.lengths = 0, None, 0, 0, Counter()
+    def __init__(self):
+        self.rounded, self.example = 0, None # by a spreadsheet: how many, (line, cell) of the first
+        self.points, self.zeros, self.lengths = 0, 0, Counter() # with decimals; with zeros; digits
 
-    def add(self,
-        cells, # cells [n]
-        lines, # their line numbers [n]
-    ):
-        "Look at some cells."
-        text = "\n".join(x if type(x) is str else str(x) if type(x) is float else "" for x in cells)
-        if re.search(r"(?i)\de\+?\d\d(?!\S)", text) and (rounded := [i for i, x in enumerate(cells) if _ROUNDED.fullmatch(str(x)[:40].strip())]):
-            self.example = self.example or (lines[rounded[0]], str(cells[rounded[0]]).strip())
-            self.rounded += len(rounded)
-        if "." in text: self.points += len(re.findall(r"(?m)^\d+\.(?!0$)\d+$", text))
-        digits = re.findall(r"(?m)^\d+[Xx]?$", text)
-        self.zeros += sum(x[0] == "0" for x in digits)
-        self.lengths += Counter(map(len, digits))
+# %% ../nbs/05_fields.ipynb #226545d9
+@patch
+def add(self:IdEvidence,
+    cells, # cells [n]
+    lines, # their line numbers [n]
+):
+    "Look at some cells."
+    text = "\n".join(x if type(x) is str else str(x) if type(x) is float else "" for x in cells)
+    if re.search(r"(?i)\de\+?\d\d(?!\S)", text): # a glance at all, before each is looked at
+        rounded = [i for i, x in enumerate(cells) if _ROUNDED.fullmatch(str(x)[:40].strip())]
+        if rounded and not self.example:
+            self.example = lines[rounded[0]], str(cells[rounded[0]]).strip()
+        self.rounded += len(rounded)
+    if "." in text: self.points += len(re.findall(r"(?m)^\d+\.(?!0$)\d+$", text))
+    digits = re.findall(r"(?m)^\d+[Xx]?$", text)
+    self.zeros += sum(x[0] == "0" for x in digits)
+    self.lengths += Counter(map(len, digits))
 
 # %% ../nbs/05_fields.ipynb #4ebe22d6
 def zeros_lost(
@@ -518,29 +633,10 @@ def zeros_lost(
     "Find out whether a file has lost the zeros with which another's identifiers begin."
     length, n = max(padded.lengths.items(), key=lambda x: x[1], default=(0, 0))
     whole = padded.zeros and n >= .99*padded.lengths.total()
-    return length if whole and not other.zeros and other.lengths and max(other.lengths) <= length > min(other.lengths) else 0
+    if not whole or other.zeros or not other.lengths: return 0
+    return length if max(other.lengths) <= length > min(other.lengths) else 0
 
-# %% ../nbs/05_fields.ipynb #d2557b47
-class NumberEvidence:
-    "What the cells of a column say about the sign that begins its decimals."
-    def __init__(self): self.commas, self.points, self.open, self.examples = 0, 0, 0, {}
-
-    def add(self,
-        cells, # cells [n]
-        lines, # their line numbers [n]
-    ):
-        "Look at some cells."
-        for cell, line in zip(cells, lines):
-            number = re.search(r"\d[\d.,]*\d", cell) if isinstance(cell, str) and len(cell) < 60 else None
-            sign = decimal_sign(number[0]) if number else None
-            if number and not sign and re.fullmatch(r"\d+[.,]\d{3}", number[0]):
-                self.open += 1
-                self.examples.setdefault("open", (line, cell.strip()))
-            if not sign: continue
-            if sign == ",": self.commas += 1
-            else: self.points += 1
-            self.examples.setdefault(sign, (line, cell.strip()))
-
+# %% ../nbs/05_fields.ipynb #37188e03
 def decimal_sign(
     number, # digits, commas and points, such as '1.299,00'
 ):          # ',' or '.', None when the number has none or does not show it
@@ -550,30 +646,53 @@ def decimal_sign(
     if not signs or len(signs) > 1: return None
     return None if re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", number) else signs[0]
 
+# %% ../nbs/05_fields.ipynb #d2557b47
+class NumberEvidence:
+    "What the cells of a column say about the sign that begins its decimals."
+    def __init__(self): self.commas, self.points, self.open, self.examples = 0, 0, 0, {}
+
+# %% ../nbs/05_fields.ipynb #816bc8e1
+@patch
+def add(self:NumberEvidence,
+    cells, # cells [n]
+    lines, # their line numbers [n]
+):
+    "Look at some cells."
+    for cell, line in zip(cells, lines):
+        short = isinstance(cell, str) and len(cell) < 60
+        if not (number := re.search(r"\d[\d.,]*\d", cell) if short else None): continue
+        sign = decimal_sign(number[0])
+        is_open = not sign and re.fullmatch(r"\d+[.,]\d{3}", number[0])
+        self.commas += sign == ","; self.points += sign == "."; self.open += bool(is_open)
+        if sign or is_open: self.examples.setdefault(sign or "open", (line, cell.strip()))
+
 # %% ../nbs/05_fields.ipynb #4c34f215
 class TextEvidence:
     "Whether a column belongs to the items: the same in all reviews of an item."
     def __init__(self): self.first, self.same, self.differ = {}, 0, 0
-
-    def add(self,
-        items, # identifiers [n]
-        texts, # cells [n]
-    ):
-        "Compare some texts with the first of their item."
-        if self.differ > 1000: return # enough is known
-        for item, text in zip(items, texts):
-            text = text.strip().lower() if isinstance(text, str) else _digits(text) if isinstance(text, (int, float)) else ""
-            if not item or text in _NO_TEXT: continue
-            seen = hash(text)
-            known = self.first.setdefault(item, seen)
-            self.same += known == seen
-            self.differ += known != seen
 
     @property
     def of_items(self):
         "Whether the text is the item's."
         again = self.same - len(self.first)
         return again >= 3 and self.differ <= again/100 and len(set(self.first.values())) > 1
+
+# %% ../nbs/05_fields.ipynb #282a30d4
+@patch
+def add(self:TextEvidence,
+    items, # identifiers [n]
+    texts, # cells [n]
+):
+    "Compare some texts with the first of their item."
+    if self.differ > 1000: return # enough is known
+    for item, text in zip(items, texts):
+        if isinstance(text, str): text = text.strip().lower()
+        else: text = _digits(text) if isinstance(text, (int, float)) else ""
+        if not item or text in _NO_TEXT: continue
+        seen = hash(text)
+        known = self.first.setdefault(item, seen)
+        self.same += known == seen
+        self.differ += known != seen
 
 # %% ../nbs/05_fields.ipynb #4a1edafb
 @dataclass(frozen=True)
@@ -582,11 +701,12 @@ class Notation:
     time: TimeNotation = None # None: to be decided by the cells at hand
     commas: tuple = ()        # fields in which a comma begins the decimals
     decimals: tuple = ()      # fields whose identifiers may end in '.0'
-    width: int = 0            # digits to which the items' identifiers are filled up with zeros, 0 for none
+    width: int = 0            # digits to which the items' identifiers are filled up, 0 for none
 
     def ids(self, what, cells):
         "Identifiers of a field, '' for none."
-        return [as_id(x, what in self.decimals, self.width if what == "item" else 0) for x in cells]
+        width = self.width if what == "item" else 0
+        return [as_id(x, what in self.decimals, width) for x in cells]
 
     def numbers(self, what, cells):
         "Numbers of a field, NaN for none."
@@ -603,21 +723,25 @@ class Survey:
         mapping, # field to column
         guessed, # fields whose columns were guessed, and may turn out to be the items'
     ):
-        self.seen, self.rows, self.ratings, self.time = 0, 0, Counter(), TimeEvidence() # seen: with those that cannot be read
+        self.seen, self.rows = 0, 0 # all rows, and those that can be read
+        self.ratings, self.time = Counter(), TimeEvidence()
         self.ids = {what: IdEvidence() for what in ("user", "item") if what in mapping}
         self.numbers = {what: NumberEvidence() for what in ("helpful", "price") if what in mapping}
-        self.texts = {what: TextEvidence() for what in ("title", "text", "time") if what in mapping and what in guessed and "rating" in mapping}
+        texts = set(mapping) & set(guessed) if "rating" in mapping else ()
+        self.texts = {what: TextEvidence() for what in ("title", "text", "time") if what in texts}
 
-    def add(self,
-        pick,  # function from a field to its cells
-        lines, # line numbers
-    ):
-        "Look at some rows."
-        self.rows += len(lines)
-        self.ratings.update(map(rating_key, pick("rating")))
-        self.time.add(pick("time"), lines)
-        for what, evidence in (self.ids | self.numbers).items(): evidence.add(pick(what), lines)
-        for what, evidence in self.texts.items(): evidence.add(map(as_id, pick("item")), pick(what))
+# %% ../nbs/05_fields.ipynb #29e2b870
+@patch
+def add(self:Survey,
+    pick,  # function from a field to its cells
+    lines, # line numbers
+):
+    "Look at some rows."
+    self.rows += len(lines)
+    self.ratings.update(map(rating_key, pick("rating")))
+    self.time.add(pick("time"), lines)
+    for what, evidence in (self.ids | self.numbers).items(): evidence.add(pick(what), lines)
+    for what, evidence in self.texts.items(): evidence.add(map(as_id, pick("item")), pick(what))
 
 # %% ../nbs/05_fields.ipynb #119703ca
 @patch
@@ -630,24 +754,54 @@ def notation(self:Survey,
     decimals = tuple(what for what, e in self.ids.items() if e.points)
     return Notation(self.time.decide(day_first), commas, decimals, width)
 
+# %% ../nbs/05_fields.ipynb #298a03c1
+@patch
+def _said(self:IdEvidence, column):
+    "What to say of the identifiers in a column: a list of sentences."
+    if not self.rounded: return []
+    line, cell = self.example
+    return [f"{self.rounded:,} identifiers in '{column}' were rounded by a spreadsheet and name "
+            f"nobody (line {line}: {cell!r}): export the column as text"]
+
+# %% ../nbs/05_fields.ipynb #fc9e131a
+@patch
+def _said(self:NumberEvidence, column):
+    "What to say of the numbers in a column: a list of sentences."
+    out = []
+    if self.commas > self.points:
+        line, cell = self.examples[","]
+        out.append(f"a comma begins the decimals in '{column}' (line {line}: {cell!r})")
+    if self.open and not self.commas and not self.points:
+        line, cell = self.examples["open"]
+        out.append(f"nothing in '{column}' shows whether {cell!r} is more than a thousand "
+                   f"(line {line}): a point is read as the beginning of decimals, "
+                   "a comma as a separator of thousands")
+    if min(self.commas, self.points):
+        out.append(f"numbers in '{column}' contradict each other: {self.points:,} with a point "
+                   f"and {self.commas:,} with a comma before their decimals")
+    return out
+
+# %% ../nbs/05_fields.ipynb #80027d3c
 @patch
 def said(self:Survey,
     mapping, # field to column
 ):           # list of sentences, each with an example
     "What a reader should know of how columns are written, beside the times."
-    out = []
-    for what, e in self.ids.items():
-        if e.rounded and what in mapping: out.append(f"{e.rounded:,} identifiers in '{mapping[what]}' were rounded by a spreadsheet and name nobody "
-                                 f"(line {e.example[0]}: {e.example[1]!r}): export the column as text")
-    for what, e in self.numbers.items():
-        if what not in mapping: continue
-        if e.commas > e.points: out.append(f"a comma begins the decimals in '{mapping[what]}' (line {e.examples[','][0]}: {e.examples[','][1]!r})")
-        if e.open and not e.commas and not e.points:
-            out.append(f"nothing in '{mapping[what]}' shows whether {e.examples['open'][1]!r} is more than a thousand (line "
-                       f"{e.examples['open'][0]}): a point is read as the beginning of decimals, a comma as a separator of thousands")
-        if min(e.commas, e.points): out.append(f"numbers in '{mapping[what]}' contradict each other: {e.points:,} with a point "
-                                               f"and {e.commas:,} with a comma before their decimals")
-    return out
+    there = [(mapping[what], e) for what, e in (self.ids | self.numbers).items() if what in mapping]
+    return [text for column, e in there for text in e._said(column)]
+
+# %% ../nbs/05_fields.ipynb #c5691e98
+def parsed_rows(
+    batch,  # `Batch` of rows, or pairs of line and row
+    source, # `Source`
+):          # (list of line numbers, list of records)
+    "The rows of a batch that can be read."
+    lines, records = [], []
+    with no_gc():
+        for line, row in batch:
+            with contextlib.suppress(ValueError):
+                records.append(parse_row(source, row)); lines.append(line)
+    return lines, records
 
 # %% ../nbs/05_fields.ipynb #bf6b887c
 def survey(
@@ -665,74 +819,92 @@ def survey(
         found.add(lambda what: cells.get(what, [None]*len(lines)), lines)
     return found
 
-def parsed_rows(
-    batch,  # `Batch` of rows, or pairs of line and row
-    source, # `Source`
-):          # (list of line numbers, list of records)
-    "The rows of a batch that can be read."
-    lines, records = [], []
-    with no_gc():
-        for line, row in batch:
-            with contextlib.suppress(ValueError): records.append(parse_row(source, row)); lines.append(line)
-    return lines, records
-
 # %% ../nbs/05_fields.ipynb #156091c3
+_TYPES = dict(time=(int, float), rating=(int, float), user=(str,), item=(str,))
+
 def typed_notation(
     source,  # `Source`
     format,  # of the file, a key of `FORMATS`, or 'items' for items beside such reviews
     mapping, # field to column
 ):           # `Notation`, or None where a survey is needed
     "The notation of a known format whose first records keep numbers as numbers and texts as texts."
-    if format not in (*FORMATS, "items") or source.kind not in ("json lines", "python lines"): return None
+    if format not in (*FORMATS, "items"): return None
+    if source.kind not in ("json lines", "python lines"): return None
     batch = next(iter(batches_of(source)), None)
     lines, records = parsed_rows(itertools.islice(batch or (), 1000), source)
-    cells = {what: cells_of(records, mapping.get(what), source.columns) for what in ("time", "rating", "user", "item")}
-    known = dict(time=(int, float), rating=(int, float), user=(str,), item=(str,))
-    typed = all(type(x) in (*types, type(None)) for what, types in known.items() for x in cells[what])
-    if not typed: return None
+    cells = {what: cells_of(records, mapping.get(what), source.columns) for what in _TYPES}
+    typed = (type(x) in (*types, type(None)) for what, types in _TYPES.items() for x in cells[what])
+    if not all(typed): return None
     evidence = TimeEvidence()
     evidence.add(cells["time"], lines)
     return Notation(evidence.decide())
 
 # %% ../nbs/05_fields.ipynb #e8dab255
-_OLD = (dict(user="reviewerID", item="asin", rating="overall", title="summary", text="reviewText", time="unixReviewTime",
-             verified="verified", helpful="vote|helpful"),
+_OLD = (dict(user="reviewerID", item="asin", rating="overall", title="summary", text="reviewText",
+             time="unixReviewTime", verified="verified", helpful="vote|helpful"),
         dict(item="asin", title="title", text="feature+description", store="brand", price="price",
              image="imageURLHighRes|imageURL|image|imUrl"))
-_NEW = (dict(user="user_id", item="parent_asin", rating="rating", title="title", text="text", time="timestamp|sortTimestamp",
-             verified="verified_purchase", helpful="helpful_vote|helpfulVotes"),
-        dict(item="parent_asin", title="title", text="features+description", store="store", price="price", image="images"))
-FORMATS = {"amazon-2023": _NEW, "amazon-2018": _OLD, "amazon-2014": _OLD} # format -> (columns of the reviews, columns of the items)
-_SIGNS = {"amazon-2023": ({"parent_asin", "user_id", "rating", "text"}, {"parent_asin", "features", "images"}),
-          "amazon-2018": ({"reviewerID", "asin", "overall"}, {"asin", "also_buy"}), "amazon-2014": ({"reviewerID", "asin", "overall"}, {"asin", "salesRank"})}
-LEAKS = {"averagerating", "avgrating", "ratingnumber", "ratingcount"} # totals that contain the answers; never read
+_NEW = (dict(user="user_id", item="parent_asin", rating="rating", title="title", text="text",
+             time="timestamp|sortTimestamp", verified="verified_purchase",
+             helpful="helpful_vote|helpfulVotes"),
+        dict(item="parent_asin", title="title", text="features+description", store="store",
+             price="price", image="images"))
+FORMATS = {"amazon-2023": _NEW, "amazon-2018": _OLD, "amazon-2014": _OLD} # (reviews, items)
+
+# %% ../nbs/05_fields.ipynb #2283069e
+_SIGNS = {"amazon-2023": ({"parent_asin", "user_id", "rating", "text"},
+                          {"parent_asin", "features", "images"}),
+          "amazon-2018": ({"reviewerID", "asin", "overall"}, {"asin", "also_buy"}),
+          "amazon-2014": ({"reviewerID", "asin", "overall"}, {"asin", "salesRank"})}
+LEAKS = {"averagerating", "avgrating", "ratingnumber", "ratingcount"} # hold the answers: never read
 
 # %% ../nbs/05_fields.ipynb #c9a2e25f
-GUESSES = (dict(
-    user="userid user reviewerid customerid memberid accountid authorid steamid profileid username reviewer reviewername author customer uid profilename",
-    item="parentasin itemid item productid productparent movieid filmid bookid isbn isbn13 businessid gameid appid artistid trackid songid recipeid "
-         "imdbid hotelid restaurantid placeid gmapid beerid clothingid animeid asin sku iid product movie film book game anime productname appname hotelname "
-         "restaurantname itemname",
-    rating="rating overall stars starrating reviewscore reviewrating userrating bookrating overallrating ratings score star rate reviewoverall grade "
-           "mark votedup isrecommended recommended recommendation recommend liked like thumbs quality sentiment",
+_REVIEW_NAMES = dict(
+    user="userid user reviewerid customerid memberid accountid authorid steamid profileid username "
+         "reviewer reviewername author customer uid profilename",
+    item="parentasin itemid item productid productparent movieid filmid bookid isbn isbn13 "
+         "businessid gameid appid artistid trackid songid recipeid imdbid hotelid restaurantid "
+         "placeid gmapid beerid clothingid animeid asin sku iid product movie film book game anime "
+         "productname appname hotelname restaurantname itemname",
+    rating="rating overall stars starrating reviewscore reviewrating userrating bookrating "
+           "overallrating ratings score star rate reviewoverall grade mark votedup isrecommended "
+           "recommended recommendation recommend liked like thumbs quality sentiment",
     title="reviewtitle summary reviewsummary reviewheadline headline title",
-    text="reviewtext reviewbody text body review reviewcontent content comment comments reviews fullreview message feedback",
-    time="timestamp unixreviewtime unixtimestamp reviewtime reviewdate timestampcreated datetime date time createdat created dateadded reviewedat "
-         "submitted updated at tstamp year",
-    verified="verifiedpurchase verified", helpful="helpfulvote helpfulvotes vote votes helpful useful thumbsup thumbsupcount"), dict(
-    title="title name producttitle productname itemname itemtitle movietitle booktitle gametitle appname originaltitle label",
-    text="features feature description productdescription about overview plot plotoverview synopsis summary shortdescription genres genre categories "
-         "category tags keywords subtitle author bookauthor authors",
-    store="store brand publisher manufacturer vendor developer maker bookauthor", price="price actualprice listprice saleprice",
-    image="imageurlhighres hires images image imageurl imurl imgurl img imgs imagepath imagelink picture photo photourl poster posterurl cover coverurl "
-          "coverimage headerimage imageurll largeimage largeimageurl thumbnail thumbnailurl smallimageurl")) # (reviews, items)
+    text="reviewtext reviewbody text body review reviewcontent content comment comments reviews "
+         "fullreview message feedback",
+    time="timestamp unixreviewtime unixtimestamp reviewtime reviewdate timestampcreated datetime "
+         "date time createdat created dateadded reviewedat submitted updated at tstamp year",
+    verified="verifiedpurchase verified",
+    helpful="helpfulvote helpfulvotes vote votes helpful useful thumbsup thumbsupcount")
+
+# %% ../nbs/05_fields.ipynb #00a5ff04
+_ITEM_NAMES = dict(
+    title="title name producttitle productname itemname itemtitle movietitle booktitle gametitle "
+          "appname originaltitle label",
+    text="features feature description productdescription about overview plot plotoverview "
+         "synopsis summary shortdescription genres genre categories category tags keywords "
+         "subtitle author bookauthor authors",
+    store="store brand publisher manufacturer vendor developer maker bookauthor",
+    price="price actualprice listprice saleprice",
+    image="imageurlhighres hires images image imageurl imurl imgurl img imgs imagepath imagelink "
+          "picture photo photourl poster posterurl cover coverurl coverimage headerimage imageurll "
+          "largeimage largeimageurl thumbnail thumbnailurl smallimageurl")
+GUESSES = _REVIEW_NAMES, _ITEM_NAMES # for files of reviews, of items: field -> names
 
 # %% ../nbs/05_fields.ipynb #a3240915
 _ITEM_ID = GUESSES[0]["item"] + " id"
-ITEM_IN_REVIEWS = dict(title="producttitle productname itemname itemtitle movietitle booktitle gametitle appname", store="brand publisher",
-                        text="productdescription genres categories category overview", price="price", image=GUESSES[1]["image"])
+ITEM_IN_REVIEWS = dict(
+    title="producttitle productname itemname itemtitle movietitle booktitle gametitle appname",
+    store="brand publisher", text="productdescription genres categories category overview",
+    price="price", image=GUESSES[1]["image"])
 
 def _normal(name): return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+# %% ../nbs/05_fields.ipynb #ea140531
+def _tail(name):
+    "What a name of several parts ends with: after a slash all, after a point an identifier."
+    tail = re.split(r"[/.]", name)[-1]
+    return tail if "." not in name or re.search("(?i)(id|asin|isbn)$", tail) else ""
 
 # %% ../nbs/05_fields.ipynb #62039696
 def guess_columns(
@@ -740,53 +912,28 @@ def guess_columns(
     columns,  # columns that exist
     taken=(), # columns that are spoken for
 ):            # dict from field to column
-    "For each field the column whose name is known to mean it; texts of items are joined from several."
+    "For each field the column whose name is known to mean it."
     free = [c for c in reversed(columns) if c not in taken]
     bare = lambda name: re.sub(r"\(.*?\)|\[.*?\]", "", str(name)) # 'Rating (1-5)' is a rating
-    known = {_normal(bare(c)): c for c in free} | {_normal(tail): c for c in free if (tail := _tail(c))} | {_normal(c): c for c in free}
+    known = {_normal(bare(c)): c for c in free}
+    known |= {_normal(tail): c for c in free if (tail := _tail(c))} | {_normal(c): c for c in free}
     found = {}
     for what, words in names.items():
         hits = [known[w] for w in words.split() if w in known and known[w] not in found.values()]
         if hits: found[what] = hits[0]
     return found
 
-def _tail(name):
-    "What a name of several parts ends with: after a slash all, after a point an identifier ('author.steamid')."
-    tail = re.split(r"[/.]", name)[-1]
-    return tail if "." not in name or re.search("(?i)(id|asin|isbn)$", tail) else ""
-
-# %% ../nbs/05_fields.ipynb #f9fa33b6
-def choose_columns(
-    source,        # Source of the file
-    table,         # 'reviews' or 'items'
-    format="auto", # a key of `FORMATS`, 'table' or 'auto'
-    given=None,    # columns that the caller names: {'rating': 'stars', 'text': 'plot+genres'}
-):                 # (format, mapping of fields to columns, fields that were guessed)
-    "Decide which column holds what."
-    side, columns = ("reviews", "items").index(table), source.columns
-    given = {k: str(v) for k, v in (given or {}).items() if v not in (None, "")}
-    check_columns(given, source, side)
-    format = _format_of(source, side, format)
-    known = FORMATS[format][side] if format in FORMATS else _guess_mapping(columns, side, given)
-    mapping = {k: v for k, v in {**known, **given}.items() if k in given or any(has_column(c, columns) for c in spec_columns(v, columns))}
-    _check_needed(mapping, source, side, format)
-    return format, mapping, [] if format in FORMATS else sorted(set(mapping) - set(given))
-
-def _format_of(source, side, format):
-    "The format by its signs, unless the caller names it."
-    if format not in (*FORMATS, "table", "auto"): raise MmrecError(f"no format is called '{format}'", fix="choose " + ", ".join([*FORMATS, "table", "auto"]))
-    if format == "auto": format = next((f for f, signs in _SIGNS.items() if signs[side] <= set(source.columns)), "table")
-    return "amazon-2014" if format == "amazon-2018" and source.kind == "python lines" else format
-
 # %% ../nbs/05_fields.ipynb #696d4e55
 def _guess_mapping(columns, side, given):
     "Guess the columns of the fields that are not given."
-    named = [c for what, spec in given.items() if not (side and what == "text") for c in spec_columns(spec, columns)]
+    named = [c for what, spec in given.items() if not (side and what == "text")
+             for c in spec_columns(spec, columns)]
     names = {**GUESSES[side], "item": _ITEM_ID if side else GUESSES[0]["item"]}
     found = guess_columns({k: v for k, v in names.items() if k not in given}, columns, named)
     if side and "text" in found:
         others = {*named, *(v for k, v in found.items() if k not in ("text", "store"))}
-        found["text"] = "+".join(c for c in columns if _normal(c) in names["text"].split() and c not in others)
+        texts = names["text"].split()
+        found["text"] = "+".join(c for c in columns if _normal(c) in texts and c not in others)
     return found
 
 # %% ../nbs/05_fields.ipynb #ad6a0b4e
@@ -804,6 +951,34 @@ def has_column(
     "Whether a column is there."
     return name in columns or name.split(".")[0] in columns
 
+# %% ../nbs/05_fields.ipynb #1dbaeb5e
+def _format_of(source, side, format):
+    "The format by its signs, unless the caller names it."
+    if format not in (choices := (*FORMATS, "table", "auto")):
+        raise MmrecError(f"no format is called '{format}'", fix="choose " + ", ".join(choices))
+    if format == "auto":
+        there = set(source.columns)
+        format = next((f for f, signs in _SIGNS.items() if signs[side] <= there), "table")
+    return "amazon-2014" if format == "amazon-2018" and source.kind == "python lines" else format
+
+# %% ../nbs/05_fields.ipynb #f9fa33b6
+def choose_columns(
+    source,        # Source of the file
+    table,         # 'reviews' or 'items'
+    format="auto", # a key of `FORMATS`, 'table' or 'auto'
+    given=None,    # columns that the caller names: {'rating': 'stars', 'text': 'plot+genres'}
+):                 # (format, mapping of fields to columns, fields that were guessed)
+    "Decide which column holds what."
+    side, columns = ("reviews", "items").index(table), source.columns
+    given = {k: str(v) for k, v in (given or {}).items() if v not in (None, "")}
+    check_columns(given, source, side)
+    format = _format_of(source, side, format)
+    known = FORMATS[format][side] if format in FORMATS else _guess_mapping(columns, side, given)
+    there = lambda spec: any(has_column(c, columns) for c in spec_columns(spec, columns))
+    mapping = {k: v for k, v in {**known, **given}.items() if k in given or there(v)}
+    _check_needed(mapping, source, side, format)
+    return format, mapping, [] if format in FORMATS else sorted(set(mapping) - set(given))
+
 # %% ../nbs/05_fields.ipynb #e4ec1792
 def check_columns(
     given,  # field to column, as the caller names them
@@ -812,19 +987,30 @@ def check_columns(
 ):
     "Refuse fields and columns that do not exist, and columns that contain the answers."
     fields = ("item", *GUESSES[1]) if side else tuple(GUESSES[0])
+    refuse = lambda what, fix: MmrecError(what, where=source.path, fix=fix)
     for what, spec in given.items():
-        if what not in fields: raise MmrecError(f"no field is called '{what}'", where=source.path, fix="the fields are " + ", ".join(fields))
+        if what not in fields:
+            raise refuse(f"no field is called '{what}'", "the fields are " + ", ".join(fields))
         for name in spec_columns(spec, source.columns):
-            if _normal(name) in LEAKS: raise MmrecError(f"column '{name}' contains the ratings that are to be predicted", where=source.path, fix="leave it out")
-            if not has_column(name, source.columns): raise MmrecError(f"no column named '{name}'", where=source.path, fix="the columns are " + _shown(source.columns))
+            if _normal(name) in LEAKS:
+                said = f"column '{name}' contains the ratings that are to be predicted"
+                raise refuse(said, "leave it out")
+            if not has_column(name, source.columns):
+                there = "the columns are " + _shown(source.columns)
+                raise refuse(f"no column named '{name}'", there)
 
 # %% ../nbs/05_fields.ipynb #8676cdd6
 def _check_needed(mapping, source, side, format):
     "Refuse a file in which the item or the rating was not found."
+    argument, option = (("columns", "columns"), ("item_columns", "item-columns"))[side]
     for what in ("item", "rating")[:2 - side]:
-        if what not in mapping:
-            known = f" ({format} keeps it in '{FORMATS[format][side][what]}')" if format in FORMATS else ""
-            raise MmrecError(f"no column for the {what} was found{known}; the columns are {_shown(source.columns)}", where=source.path,
-                             fix=f"name it: {('columns', 'item_columns')[side]}={{'{what}': 'COLUMN'}}, on the command line --{('columns', 'item-columns')[side]} {what}=COLUMN")
+        if what in mapping: continue
+        known = ""
+        if format in FORMATS: known = f" ({format} keeps it in '{FORMATS[format][side][what]}')"
+        raise MmrecError(
+            f"no column for the {what} was found{known}; the columns are {_shown(source.columns)}",
+            where=source.path, fix=f"name it: {argument}={{'{what}': 'COLUMN'}}, "
+                                   f"on the command line --{option} {what}=COLUMN")
 
-def _shown(columns): return ", ".join(map(repr, columns[:20])) + (", …" if len(columns) > 20 else "")
+def _shown(columns):
+    return ", ".join(map(repr, columns[:20])) + (", …" if len(columns) > 20 else "")

@@ -21,31 +21,37 @@ _SCALE_HELP = "write it like '1-5', '0.5-5:0.5', 'thumbs', 'bad<ok<good' or 'low
 @dataclass(frozen=True)
 class RatingScale:
     "Ordered rating classes, worst first, and the raw values that belong to each."
-    names: tuple       # class names, worst first, e.g. ('down', 'up')
-    values: tuple      # the number that each class stands for, rising
-    members: tuple = None # per class: the raw numbers, words and (low, high) intervals that belong to it
+    names: tuple   # class names, worst first, e.g. ('down', 'up')
+    values: tuple  # the number that each class stands for, rising
+    members: tuple = None # per class: the raw numbers, words and (low, high) intervals in it
 
     def __post_init__(self):
         set_ = functools.partial(object.__setattr__, self)
         set_("names", tuple(map(str, self.names))); set_("values", tuple(map(float, self.values)))
-        if self.members is None: set_("members", tuple(zip(self.values, map(rating_key, self.names))))
+        if self.members is None:
+            set_("members", tuple(zip(self.values, map(rating_key, self.names))))
         if len(self.names) < 2 or len(set(self.names)) < len(self.names):
             raise MmrecError("a rating scale needs two or more different classes", fix=_SCALE_HELP)
         if list(self.values) != sorted(set(self.values)):
-            raise MmrecError("the values of a rating scale must rise", where=self.values, fix=_SCALE_HELP)
+            raise MmrecError("the values of a rating scale must rise", self.values, _SCALE_HELP)
 
     @property
     def n(self): return len(self.names)
     def __str__(self): return self.spec
 
 # %% ../nbs/03_ratings.ipynb #fb926e2f
-NOTHING = frozenset(r"nan -nan none null nil na n/a n.a. #n/a #na <na> nat \n - -- – — undefined (null)".split())
+NOTHING = frozenset(
+    r"nan -nan none null nil na n/a n.a. #n/a #na <na> nat \n - -- – — undefined (null)".split())
 _DIGITS = r"[+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)"
-_STAR = ("stars?|sterne?n?|[ée]toiles?|estrellas?|estrelas?|stell[ae]|sterren|ster|stjärnor|stjerner?|"
-         "tähteä|gwiazd(?:ka|ki|ek)|hvězd(?:a|y|iček|ičky)|зв[её]зд[аы]?|yıldız|points?|punkte?|"
-         "puntos?|つ星|颗星|星|점|点|分|★|⭐")
+_STAR = ("stars?|sterne?n?|[ée]toiles?|estrellas?|estrelas?|stell[ae]|sterren|ster|stjärnor|"
+         "stjerner?|tähteä|gwiazd(?:ka|ki|ek)|hvězd(?:a|y|iček|ičky)|зв[её]зд[аы]?|yıldız|"
+         "points?|punkte?|puntos?|つ星|颗星|星|점|点|分|★|⭐")
 _OF = "/|out of|of|von|sur|su|de|di|van|av|ud af|af|ze?|из|üzerinden|[,，] ?最多"
-_MARK = re.compile(rf"(?:(?:rated|rating|score|note|nota)\s*:?\s*)?({_DIGITS})\s*(?:{_STAR})?\s*(?:(?:{_OF})\s*({_DIGITS}))?\s*(?:{_STAR})?[.]?(?:\s*\(.{{0,20}}\))?")
+
+# %% ../nbs/03_ratings.ipynb #3b3a0549
+_MARK = re.compile(
+    rf"(?:(?:rated|rating|score|note|nota)\s*:?\s*)?({_DIGITS})\s*(?:{_STAR})?\s*"
+    rf"(?:(?:{_OF})\s*({_DIGITS}))?\s*(?:{_STAR})?[.]?(?:\s*\(.{{0,20}}\))?")
 _WHOLE_FIRST = re.compile(rf"({_DIGITS})\s*つ星のうち\s*({_DIGITS})")   # as in Japanese
 _GLYPHS = re.compile("([★⭐🌟✭✮✯]*)([.]5)?([☆✩]*)")
 _COUNTS = dict(zip("one two three four five six seven eight nine ten".split(), range(1, 11)))
@@ -62,29 +68,39 @@ def _parts(word):
     parts = first.groups()[::-1] if first else found.groups() if found else (None, None)
     return [float(x.replace(",", ".")) if x else None for x in parts]
 
+# %% ../nbs/03_ratings.ipynb #1305ff73
+_UNSEEN = re.compile("[\ufffd\0\ufe0f\u200b\u200e\u200f\ud800-\udfff]") # broken, or without a shape
+
+def _number_key(number):
+    "A number rounded to six places, or None when it is no finite one."
+    try: number = float(number)
+    except (OverflowError, ValueError): return None # more digits than a number has
+    return round(number, 6) if math.isfinite(number) else None
+
 # %% ../nbs/03_ratings.ipynb #45b2380b
 def rating_key(
     raw, # a rating as the file has it: number, text, bool or None
 ):       # float, lower-case word, fraction as 'n/d', or None when there is nothing to read
     "Bring a raw rating to the form in which a scale knows it."
     if isinstance(raw, (bool, np.bool_)): return str(bool(raw)).lower()
-    if isinstance(raw, (int, float, np.number, decimal.Decimal)):
-        try: number = float(raw)
-        except (OverflowError, ValueError): return None # more digits than a number has
-        return round(number, 6) if math.isfinite(number) else None
+    if isinstance(raw, (int, float, np.number, decimal.Decimal)): return _number_key(raw)
     if not isinstance(raw, str): return None
     word = _UNSEEN.sub("", raw).replace("½", ".5").strip().lower()
     if word in NOTHING or not word: return None
     mark, whole = _parts(word) if len(word) < 60 else (None, None)
     if mark is None: return word
-    if whole: return f"{mark:.6g}/{whole:.6g}"
-    return round(mark, 6) if math.isfinite(mark) else None
-
-_UNSEEN = re.compile("[\ufffd\0\ufe0f\u200b\u200e\u200f\ud800-\udfff]") # broken, or without a shape
+    return f"{mark:.6g}/{whole:.6g}" if whole else _number_key(mark)
 
 # %% ../nbs/03_ratings.ipynb #b566afdc
 _UP = ("true", "yes", "y", "up", "like", "liked", "recommended", "positive", "thumbs up", "👍")
-_DOWN = ("false", "no", "n", "down", "dislike", "disliked", "not recommended", "negative", "thumbs down", "👎")
+_DOWN = ("false", "no", "n", "down", "dislike", "disliked", "not recommended", "negative",
+         "thumbs down", "👎")
+
+def _from_json(text):
+    "What a text says as JSON; an `MmrecError` when it is none."
+    try: return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise MmrecError(f"not a rating scale ({e})", where=text[:60], fix=_SCALE_HELP) from e
 
 # %% ../nbs/03_ratings.ipynb #3e0ac850
 @patch(cls_method=True)
@@ -94,18 +110,15 @@ def parse(cls: RatingScale,
 ):        # RatingScale
     "Read a scale from its short text form."
     if isinstance(spec, cls): return spec
-    if isinstance(spec, str) and spec.lstrip().startswith("{"):
-        try: spec = json.loads(spec)
-        except (ValueError, RecursionError) as e:
-            raise MmrecError(f"not a rating scale ({e})", where=spec[:60], fix=_SCALE_HELP) from e
+    if isinstance(spec, str) and spec.lstrip().startswith("{"): spec = _from_json(spec)
     if isinstance(spec, dict):
-        return _named_scale([(k, v if isinstance(v, (list, tuple)) else [v]) for k, v in spec.items()])
+        listed = lambda v: v if isinstance(v, (list, tuple)) else [v]
+        return _named_scale([(name, listed(v)) for name, v in spec.items()])
     text = str(spec).strip()
     if text.lower() == "thumbs": return cls(("down", "up"), (0, 1), ((0., -1., *_DOWN), (1., *_UP)))
-    if "<" in text:
-        pairs = [part.partition("=") for part in text.split("<")]
-        return _named_scale([(name.strip(), members.split("|") if eq else []) for name, eq, members in pairs])
-    return _even_scale(text)
+    if "<" not in text: return _even_scale(text)
+    pairs = [part.partition("=") for part in text.split("<")]
+    return _named_scale([(name.strip(), ms.split("|") if eq else []) for name, eq, ms in pairs])
 
 # %% ../nbs/03_ratings.ipynb #af5dde98
 _NUMBER = r"([+-]?\d{1,9}(?:\.\d{1,9})?)"
@@ -125,15 +138,16 @@ def _member(x):
     "One member of a class: a number, a word, or an interval from text such as '0..3'."
     m = re.fullmatch(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*", x) if isinstance(x, str) else None
     key = (float(m[1]), float(m[2])) if m else rating_key(x)
-    if key is None: raise MmrecError(f"{str(x)[:60]!r} can be no member of a rating class", fix=_SCALE_HELP)
-    return key
+    if key is not None: return key
+    raise MmrecError(f"{str(x)[:60]!r} can be no member of a rating class", fix=_SCALE_HELP)
 
 # %% ../nbs/03_ratings.ipynb #3b08ca60
 def _named_scale(pairs):
-    "The scale of `pairs` (name, members); classes stand for 1, 2, … unless all their members are numbers."
+    "The scale of `pairs` (name, members); classes stand for 1, 2, … or for their numbers."
     for name, _ in pairs:
         if not rating_key(str(name)) or set("<=|") & set(str(name)):
-            raise MmrecError(f"{str(name)[:60]!r} can be no name of a rating class", fix=_SCALE_HELP)
+            said = f"{str(name)[:60]!r} can be no name of a rating class"
+            raise MmrecError(said, fix=_SCALE_HELP)
     members = [tuple(_member(x) for x in xs) for _, xs in pairs]
     flat = [[v for m in ms for v in (m if isinstance(m, tuple) else (m,))] for ms in members]
     numeric = all(vs and all(isinstance(v, float) for v in vs) for vs in flat)
@@ -154,6 +168,15 @@ def _inside(key, member):
 
 # %% ../nbs/03_ratings.ipynb #6038e848
 @patch
+def _on_scale(self: RatingScale, key):
+    "What a key is worth on this scale; a fraction of another whole is worth nothing."
+    if not (parts := _fraction(key)): return key
+    numbers = [v for ms in self.members for m in ms for v in (m if isinstance(m, tuple) else (m,))]
+    top = max((v for v in numbers if isinstance(v, float)), default=None)
+    return parts[0] if top == parts[1] else round(parts[0]/parts[1], 6) if top == 1 else None
+
+# %% ../nbs/03_ratings.ipynb #9dca0edf
+@patch
 def encode(self: RatingScale,
     raw, # ratings as the file has them: numbers, numbers as text, words
 ):       # Series of Int64 classes 0 … n-1, <NA> where a rating lies outside the scale
@@ -164,14 +187,6 @@ def encode(self: RatingScale,
     index = raw.index if isinstance(raw, pd.Series) else None
     return pd.Series([code.get(k, pd.NA) for k in keys], index=index, dtype="Int64")
 
-@patch
-def _on_scale(self: RatingScale, key):
-    "What a key is worth on this scale; a fraction of another whole is worth nothing."
-    if not (parts := _fraction(key)): return key
-    numbers = [v for ms in self.members for m in ms for v in (m if isinstance(m, tuple) else (m,))]
-    top = max((v for v in numbers if isinstance(v, float)), default=None)
-    return parts[0] if top == parts[1] else round(parts[0]/parts[1], 6) if top == 1 else None
-
 # %% ../nbs/03_ratings.ipynb #91549822
 @patch(as_prop=True)
 def spec(self: RatingScale):
@@ -181,9 +196,14 @@ def spec(self: RatingScale):
     if len(steps) == 1 and self.names == tuple(f"{v:g}" for v in self.values):
         step = steps.pop()
         return f"{self.names[0]}-{self.names[-1]}" + (f":{step:g}" if step != 1 else "")
-    show = lambda m: f"{m[0]:g}..{m[1]:g}" if isinstance(m, tuple) else f"{m:g}" if isinstance(m, float) else m
-    extra = [[show(m) for m in ms if m != rating_key(name)] for name, ms in zip(self.names, self.members)]
-    return "<".join(name + ("=" + "|".join(ms) if ms else "") for name, ms in zip(self.names, extra))
+    extra = [[_member_text(m) for m in ms if m != rating_key(name)]
+             for name, ms in zip(self.names, self.members)]
+    return "<".join(n + ("=" + "|".join(ms) if ms else "") for n, ms in zip(self.names, extra))
+
+def _member_text(m):
+    "A member as text, from which `_member` makes it again."
+    if isinstance(m, tuple): return f"{m[0]:g}..{m[1]:g}"
+    return f"{m:g}" if isinstance(m, float) else m
 
 # %% ../nbs/03_ratings.ipynb #d9a9af14
 STARS = RatingScale.parse("1-5") # the five stars of Amazon
@@ -196,7 +216,8 @@ def infer(cls: RatingScale,
     "The scale that the values themselves suggest; an `MmrecError` when they suggest none."
     counts = raw if isinstance(raw, Counter) else Counter(map(rating_key, raw))
     counts = {k: n for k, n in counts.items() if k is not None}
-    if not counts: raise MmrecError("the rating column is empty", fix="name another column as the rating")
+    if not counts:
+        raise MmrecError("the rating column is empty", fix="name another column as the rating")
     numbers = {k: n for k, n in counts.items() if isinstance(k, float)}
     fractions = {k: n for k, n in counts.items() if _fraction(k)}
     words = {k: n for k, n in counts.items() if k not in numbers and k not in fractions}
@@ -220,19 +241,22 @@ def _without_strays(counts):
 
 # %% ../nbs/03_ratings.ipynb #66ae1b2b
 def _infer_numbers(counts, top=None):
-    "The scale of a column of numbers; a lone -1 beside marks is read as 'not rated' and lies outside."
-    if -1. in counts and 0. not in counts and max(counts) > 1: counts = {k: n for k, n in counts.items() if k != -1}
+    "The scale of a column of numbers; a lone -1 beside marks means 'not rated' and lies outside."
+    if -1. in counts and 0. not in counts and max(counts) > 1:
+        counts = {k: n for k, n in counts.items() if k != -1}
     low, high, total = min(counts), top or max(counts), sum(counts.values())
-    if set(counts) in ({0.}, {0., 1.}, {-1., 1.}) and top in (None, 1): return RatingScale.parse("thumbs")
+    if top in (None, 1) and set(counts) in ({0.}, {0., 1.}, {-1., 1.}):
+        return RatingScale.parse("thumbs")
     common = [k for k, n in counts.items() if n >= total/1000]
     step = next((s for s in (1, .5) if all(abs(k/s - round(k/s)) < 1e-6 for k in common)), None)
     low = low if low <= 0 else step or 0
     if total < 200 and not top: high = next((h for h in (5, 10) if high <= h), high)
-    if step is None or (high - low)/step > 20:
-        if spec := _even_steps(common): return RatingScale.parse(spec)
-        raise MmrecError(f"{len(counts)} different ratings from {low:g} to {high:g}: too many for classes",
-                         fix="say which belong together, e.g. scale 'low=0..33<middle=34..66<high=67..100'")
-    return RatingScale.parse(f"{low:g}-{max(high, low + step):g}:{step:g}")
+    if step is not None and (high - low)/step <= 20:
+        return RatingScale.parse(f"{low:g}-{max(high, low + step):g}:{step:g}")
+    if spec := _even_steps(common): return RatingScale.parse(spec)
+    raise MmrecError(
+        f"{len(counts)} different ratings from {low:g} to {high:g}: too many for classes",
+        fix="say which belong together, e.g. scale 'low=0..33<middle=34..66<high=67..100'")
 
 # %% ../nbs/03_ratings.ipynb #60f6336f
 def _even_steps(values):
@@ -240,29 +264,32 @@ def _even_steps(values):
     values = sorted(values)
     step = min(np.diff(values), default=0)
     places = [(v - values[0])/step for v in values] if len(values) > 2 and step > 0 else [.5]
-    if any(abs(p - round(p)) > 1e-6 for p in places) or places[-1] > 20 or places[-1] >= 1.5*len(values): return None
+    uneven = any(abs(p - round(p)) > 1e-6 for p in places)
+    if uneven or places[-1] > 20 or places[-1] >= 1.5*len(values): return None
     return f"{values[0]:g}-{values[-1]:g}:{step:g}"
 
 # %% ../nbs/03_ratings.ipynb #c7b11d9e
 def _infer_fractions(counts):
     "The scale of a column of fractions, which must be of one whole."
-    wholes = Counter()
-    for key, n in counts.items(): wholes[_fraction(key)[1]] += n
-    if len(wholes) > 1:
-        shown = ", ".join(f"{n} of {whole:g}" for whole, n in wholes.most_common(4))
-        raise MmrecError(f"the ratings are fractions of different wholes ({shown})",
-                         fix="say which shares belong together, e.g. scale 'low=0..0.33<middle=0.34..0.66<high=0.67..1'")
-    marks = Counter()
-    for key, n in counts.items(): marks[_fraction(key)[0]] += n
-    return _infer_numbers(marks, next(iter(wholes)))
+    wholes, marks = Counter(), Counter()
+    for key, n in counts.items():
+        mark, whole = _fraction(key)
+        wholes[whole] += n; marks[mark] += n
+    if len(wholes) == 1: return _infer_numbers(marks, next(iter(wholes)))
+    shown = ", ".join(f"{n} of {whole:g}" for whole, n in wholes.most_common(4))
+    raise MmrecError(f"the ratings are fractions of different wholes ({shown})",
+                     fix="say which shares belong together, "
+                         "e.g. scale 'low=0..0.33<middle=0.34..0.66<high=0.67..1'")
 
 # %% ../nbs/03_ratings.ipynb #115a14ce
-_ORDERS = ("thumbs", "negative<neutral<positive", "bad<ok<good", "low<medium<high", "poor<fair<good<excellent",
-           "poor<fair<good<very good<excellent", "terrible<poor<average<very good<excellent",
-           "very bad<bad<neutral<good<very good", "very negative<negative<neutral<positive<very positive",
+_ORDERS = ("thumbs", "negative<neutral<positive", "bad<ok<good", "low<medium<high",
+           "poor<fair<good<excellent", "poor<fair<good<very good<excellent",
+           "terrible<poor<average<very good<excellent", "very bad<bad<neutral<good<very good",
+           "very negative<negative<neutral<positive<very positive",
            "very poor<poor<average<good<excellent", "one<two<three<four<five", "f<d<c<b<a",
            "strongly disagree<disagree<neutral<agree<strongly agree")
 
+# %% ../nbs/03_ratings.ipynb #63076a6c
 def _infer_words(words):
     "The scale of a column of words, when their order is common knowledge."
     for text in _ORDERS:
@@ -270,4 +297,5 @@ def _infer_words(words):
         if scale.encode(list(words)).notna().all(): return scale
     shown = ", ".join(repr(w[:30]) for w in list(words)[:5])
     raise MmrecError(f"the rating column holds words ({shown}), whose order is not known",
-                     fix="name the classes from worst to best, e.g. scale 'bad<ok<good', or name another column as the rating")
+                     fix="name the classes from worst to best, e.g. scale 'bad<ok<good', "
+                         "or name another column as the rating")
