@@ -4,36 +4,47 @@
 
 # %% auto #0
 __all__ = ['EDITION', 'GROUP', 'REVIEW_COLUMNS', 'ITEM_COLUMNS', 'KEY_COLUMNS', 'EVENT_COLUMNS', 'Buckets', 'typed', 'EventLog',
-           'convert', 'is_converted', 'converted_keys', 'load_converted', 'same_dataset']
+           'is_converted', 'convert', 'converted_keys', 'load_converted', 'same_dataset']
 
 # %% ../nbs/08_parquet.ipynb #b59bde80
-import contextlib, functools, itertools, os, os
+import contextlib, functools, itertools, os
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, claimed, content_key, os_errors, progress, publish, read_json, reads, unchanged, write_json
+from .core import (MmrecError, claimed, content_key, os_errors, progress, publish, read_json,
+                        reads, unchanged, write_json)
 from .ratings import RatingScale
 from .reading import _files, batches_of
 from .fields import cells_of
 from .sampling import check_mapped, check_way, choose_lines, key_table, named_in, priorities
-from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats, file_facts, is_made_up,
-                        item_table, join_tables, make_plan, merge_items, one_row_each, parse_rows, place_images, review_table)
+from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats,
+                        file_facts, is_made_up, item_table, join_tables, make_plan, merge_items,
+                        one_row_each, parse_rows, place_images, review_table)
 
 # %% ../nbs/08_parquet.ipynb #fa104c7e
 EDITION = 2  # of the tables and of the rules by which they are cleaned
 GROUP = 8192 # rows of a row group
-REVIEW_COLUMNS = dict(row="int64", line="int64", item_row="int64", user="string", item="string", rating="float64", label="int64", title="string", text="string",
+
+# %% ../nbs/08_parquet.ipynb #7a1c8a1a
+REVIEW_COLUMNS = dict(row="int64", line="int64", item_row="int64", user="string", item="string",
+                      rating="float64", label="int64", title="string", text="string",
                       time="timestamp", verified="bool", helpful="int64")
-ITEM_COLUMNS = dict(item_row="int64", line="int64", row="int64", item="string", title="string", text="string", store="string", price="float64", image="string")
-KEY_COLUMNS = dict(row="int64", line="int64", user="uint64", item="uint64", rating="int64", time="timestamp")
+ITEM_COLUMNS = dict(item_row="int64", line="int64", row="int64", item="string", title="string",
+                    text="string", store="string", price="float64", image="string")
+
+# %% ../nbs/08_parquet.ipynb #4b48ab1c
+KEY_COLUMNS = dict(row="int64", line="int64", user="uint64", item="uint64", rating="int64",
+                   time="timestamp")
 EVENT_COLUMNS = dict(table="string", rule="string", action="string", line="int64", row="int64")
 
 # %% ../nbs/08_parquet.ipynb #df0acfb9
 def _schema(columns):
     "The Arrow schema of a table."
     import pyarrow as pa
-    return pa.schema([(name, pa.timestamp("ms", "UTC") if kind == "timestamp" else getattr(pa, kind + "_" if kind == "bool" else kind)()) for name, kind in columns.items()])
+    kinds = dict(timestamp=pa.timestamp("ms", "UTC"), bool=pa.bool_())
+    of = lambda kind: kinds[kind] if kind in kinds else getattr(pa, kind)()
+    return pa.schema([(name, of(kind)) for name, kind in columns.items()])
 
 # %% ../nbs/08_parquet.ipynb #bb475742
 def _arrow(frame, columns):
@@ -51,13 +62,29 @@ class Buckets:
         self.folder, self.columns, self.writers = Path(folder), columns, {}
         self.folder.mkdir(parents=True)
 
-    def __enter__(self): return self
-    def __exit__(self, *error): self.close()
+# %% ../nbs/08_parquet.ipynb #a3ecbca3
+@patch
+def close(self:Buckets):
+    "Finish the files."
+    for writer, sink in self.writers.values(): writer.close(); sink.close()
+    self.writers = {}
 
-    def close(self):
-        "Finish the files."
-        for writer, sink in self.writers.values(): writer.close(); sink.close()
-        self.writers = {}
+# %% ../nbs/08_parquet.ipynb #a0a8a505
+@patch
+def __enter__(self:Buckets): return self
+
+@patch
+def __exit__(self:Buckets, *error): self.close()
+
+# %% ../nbs/08_parquet.ipynb #3ae8a5cd
+@patch
+def _writer(self:Buckets, number, schema):
+    "The open file of a bucket."
+    import pyarrow as pa
+    if number not in self.writers:
+        sink = pa.OSFile(str(self.folder/f"{number:06}.arrow"), "wb")
+        self.writers[number] = pa.ipc.new_stream(sink, schema), sink
+    return self.writers[number][0]
 
 # %% ../nbs/08_parquet.ipynb #4e278381
 @patch
@@ -70,18 +97,16 @@ def add(self:Buckets,
     table, order = _arrow(frame, self.columns), np.argsort(bucket, kind="stable")
     numbers, starts = np.unique(np.asarray(bucket)[order], return_index=True)
     for number, rows in zip(numbers.tolist(), np.split(order, starts[1:])):
-        if number not in self.writers:
-            sink = pa.OSFile(str(self.folder/f"{number:06}.arrow"), "wb")
-            self.writers[number] = pa.ipc.new_stream(sink, table.schema), sink
-        self.writers[number][0].write_table(table.take(pa.array(rows)))
+        self._writer(number, table.schema).write_table(table.take(pa.array(rows)))
 
 # %% ../nbs/08_parquet.ipynb #1777a6b2
 @patch
 def __iter__(self:Buckets):
-    "Go through the buckets by number, as pandas tables; each file is removed when it has been read."
+    "Go through the buckets by number, as pandas tables; a file that has been read is removed."
     import pyarrow as pa
     self.close()
-    for path in progress(sorted(self.folder.glob("*.arrow")), f"sort {self.folder.name}", unit="bucket"):
+    paths = sorted(self.folder.glob("*.arrow"))
+    for path in progress(paths, f"sort {self.folder.name}", unit="bucket"):
         with pa.OSFile(str(path), "rb") as f: table = pa.ipc.open_stream(f).read_all()
         path.unlink()
         yield typed(table)
@@ -91,14 +116,15 @@ def typed(
     table, # Arrow table
 ):         # pandas table
     "Columns with the types of `Dataset`'s tables."
+    return pd.DataFrame({c: _typed(c, table[c].combine_chunks()) for c in table.column_names})
+
+# %% ../nbs/08_parquet.ipynb #9bfca3f6
+def _typed(name, column):
+    "An Arrow column as pandas has it."
     nullable = dict(user="string", verified="boolean", helpful="Int64")
-    frame = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if name in nullable: frame[name] = pd.Series(pd.array(column.to_pylist(), dtype=nullable[name]))
-        elif column.type == "string": frame[name] = pd.Series(column.to_pandas(), dtype="str")
-        else: frame[name] = column.to_pandas()
-    return pd.DataFrame(frame)
+    if name in nullable: return pd.Series(pd.array(column.to_pylist(), dtype=nullable[name]))
+    if column.type == "string": return pd.Series(column.to_pandas(), dtype="str")
+    return column.to_pandas()
 
 # %% ../nbs/08_parquet.ipynb #502ed53f
 class EventLog(CleaningLog):
@@ -107,19 +133,26 @@ class EventLog(CleaningLog):
         super().__init__()
         self.events = []
 
+# %% ../nbs/08_parquet.ipynb #f649a25d
 @patch
 def add(self:EventLog, table, rule, lines, action):
     "Count rows under a rule, and remember all of them."
     lines = list(lines)
     CleaningLog.add(self, table, rule, lines, action)
-    if lines: self.events.append(pd.DataFrame(dict(table=table, rule=rule, action=action, line=np.array(lines, dtype=np.int64), row=-1)))
+    what = dict(table=table, rule=rule, action=action, line=np.array(lines, dtype=np.int64), row=-1)
+    if lines: self.events.append(pd.DataFrame(what))
+
+# %% ../nbs/08_parquet.ipynb #2294ebc1
+def _place(batch, lines, seen):
+    "Places in the file, from 1, of rows that begin on these lines of a batch."
+    return np.searchsorted(batch.lines, np.asarray(lines, dtype=np.int64)) + seen + 1
 
 # %% ../nbs/08_parquet.ipynb #1ca74a60
 def _take_events(log, batch, seen):
     "The events of a batch, each with the place of its row; the log forgets them."
-    events = pd.concat([*log.events, pd.DataFrame({c: [] for c in EVENT_COLUMNS})], ignore_index=True)
-    log.events = []
-    return events.assign(row=np.searchsorted(batch.lines, events.line.astype("int64")) + seen + 1)
+    none = pd.DataFrame({c: [] for c in EVENT_COLUMNS})
+    events, log.events = pd.concat([*log.events, none], ignore_index=True), []
+    return events.assign(row=_place(batch, events.line, seen))
 
 # %% ../nbs/08_parquet.ipynb #efcba167
 def _clean_records(lines, records, plan, log):
@@ -127,31 +160,43 @@ def _clean_records(lines, records, plan, log):
     if not records: return pd.DataFrame(columns=list(REVIEW_COLUMNS))
     return clean_reviews(review_table(lines, records, plan, log), plan.scale, plan.has_text, log)
 
-# %% ../nbs/08_parquet.ipynb #6633b5c3
-def _scatter_reviews(plan, making, seed):
-    "Read, clean and scatter all reviews: the buckets, the events, the log, the ratings met, the number of rows."
-    buckets, events, log, codes, seen, count = Buckets(making/"buckets", REVIEW_COLUMNS), [], EventLog(), {}, 0, None
-    with _writer(making/"keys.parquet", KEY_COLUMNS) as keys:
-        for batch in batches_of(plan.source):
-            if count is None: count = max(1, int(len(batch)/(batch.share or 1)/50_000))
-            place = lambda lines: np.searchsorted(batch.lines, np.asarray(lines, dtype=np.int64)) + seen + 1
-            lines, records = parse_rows(batch, plan.source, "reviews", log)
-            table = key_table(place(lines), lines, records, plan.source.columns, plan.mapping, codes, plan.notation)
-            keys.write_table(_arrow(table, KEY_COLUMNS))
-            frame = _clean_records(lines, records, plan, log)
-            frame = frame.assign(row=place(frame.line), item_row=-1)
-            events.append(_take_events(log, batch, seen))
-            buckets.add(frame, (priorities(frame.row, seed) >> np.uint64(40)).astype(int)*count >> 24)
-            seen += len(batch)
-    buckets.close()
-    return buckets, events, log, list(codes), seen
+# %% ../nbs/08_parquet.ipynb #ee983e84
+def _keys_and_reviews(batch, seen, plan, codes, log):
+    "The keys and the cleaned reviews of a batch, with the places of their rows."
+    lines, records = parse_rows(batch, plan.source, "reviews", log)
+    keys = key_table(_place(batch, lines, seen), lines, records, plan.source.columns, plan.mapping,
+                     codes, plan.notation)
+    frame = _clean_records(lines, records, plan, log)
+    return keys, frame.assign(row=_place(batch, frame.line, seen), item_row=-1)
 
-# %% ../nbs/08_parquet.ipynb #afdc7d6c
+# %% ../nbs/08_parquet.ipynb #b793d9f4
+def _bucket(rows, seed, count):
+    "The bucket of each row, a number below `count`."
+    return (priorities(rows, seed) >> np.uint64(40)).astype(int)*count >> 24
+
+# %% ../nbs/08_parquet.ipynb #9dfe9dc9
 @contextlib.contextmanager
 def _writer(path, columns):
     "A Parquet file in the making."
     import pyarrow.parquet as pq
-    with os_errors(path), pq.ParquetWriter(path, _schema(columns), compression="zstd") as writer: yield writer
+    with os_errors(path), pq.ParquetWriter(path, _schema(columns), compression="zstd") as writer:
+        yield writer
+
+# %% ../nbs/08_parquet.ipynb #6633b5c3
+def _scatter_reviews(plan, making, seed):
+    "Read, clean and scatter all reviews: buckets, events, log, ratings met, number of rows."
+    buckets, count = Buckets(making/"buckets", REVIEW_COLUMNS), None
+    events, log, codes, seen = [], EventLog(), {}, 0
+    with _writer(making/"keys.parquet", KEY_COLUMNS) as out:
+        for batch in batches_of(plan.source):
+            if count is None: count = max(1, int(len(batch)/(batch.share or 1)/50_000))
+            keys, frame = _keys_and_reviews(batch, seen, plan, codes, log)
+            out.write_table(_arrow(keys, KEY_COLUMNS))
+            events.append(_take_events(log, batch, seen))
+            buckets.add(frame, _bucket(frame.row, seed, count))
+            seen += len(batch)
+    buckets.close()
+    return buckets, events, log, list(codes), seen
 
 # %% ../nbs/08_parquet.ipynb #83b9f912
 def _write_reviews(buckets, path, seed):
@@ -160,14 +205,16 @@ def _write_reviews(buckets, path, seed):
     with _writer(path, REVIEW_COLUMNS) as out:
         for frame in buckets:
             frame = frame.iloc[np.argsort(priorities(frame.row, seed))]
-            frame = frame.assign(item_row=[item_rows.setdefault(i, len(item_rows)) for i in frame.item])
+            rows = [item_rows.setdefault(i, len(item_rows)) for i in frame.item]
+            frame = frame.assign(item_row=rows)
             out.write_table(_arrow(frame, REVIEW_COLUMNS), row_group_size=GROUP)
     return item_rows
 
 # %% ../nbs/08_parquet.ipynb #199fe742
 def _scatter_items(plan, item_rows, making):
-    "Read and scatter the items of all files: the buckets, the events, the rows read, and the row from which items have no review."
-    buckets, events, seen, reviewed = Buckets(making/"item-buckets", ITEM_COLUMNS | dict(file="int64")), [], 0, len(item_rows)
+    "Read and scatter all items: buckets, events, rows read, first row of items without reviews."
+    buckets = Buckets(making/"item-buckets", ITEM_COLUMNS | dict(file="int64"))
+    events, seen, reviewed = [], 0, len(item_rows)
     for number, (source, mapping, notation) in enumerate(plan.items):
         place = 0
         for batch in batches_of(source):
@@ -175,18 +222,21 @@ def _scatter_items(plan, item_rows, making):
             frame = _item_batch(batch, place, source, mapping, notation, log).assign(file=number)
             frame["item_row"] = [item_rows.setdefault(i, len(item_rows)) for i in frame.item]
             buckets.add(frame, frame.item_row.to_numpy()//(4*GROUP))
-            rows = dict(zip(frame.line, frame.item_row))
-            if plan.listed: events += [_with_rows(e, rows, batch, mapping["item"], item_rows) for e in log.events]
+            rows, key = dict(zip(frame.line, frame.item_row)), mapping["item"]
+            told = log.events if plan.listed else []
+            events += [_with_rows(e, rows, batch, key, item_rows) for e in told]
             place, seen = place + len(batch), seen + len(batch)
     buckets.close()
     return buckets, events, seen, reviewed
 
+# %% ../nbs/08_parquet.ipynb #f24a2f09
 def _with_rows(events, rows, batch, key, item_rows):
-    "Events with the row of the item that each is about: -1 for none, that of an item without reviews where it is another's."
+    "Events with the rows of their items: -1 where none is named, the highest number for others."
     def row(line):
         if line in rows: return rows[line]
         named = named_in(batch[int(np.searchsorted(batch.lines, line))], key)
-        return next((item_rows[i] for i in named if i in item_rows), np.iinfo(np.int64).max if named else -1)
+        other = np.iinfo(np.int64).max if named else -1
+        return next((item_rows[i] for i in named if i in item_rows), other)
     return events.assign(row=[row(line) for line in events.line])
 
 # %% ../nbs/08_parquet.ipynb #5d756e66
@@ -196,41 +246,68 @@ def _item_batch(batch, place, source, mapping, notation, log):
     items = notation.ids("item", cells_of(records, mapping["item"], source.columns))
     rows = [row for row in zip(items, lines, records) if row[0]]
     frame = item_table(rows, mapping, source.columns, log, notation)
-    return frame.assign(row=np.searchsorted(batch.lines, frame.line) + place + 1)
+    return frame.assign(row=_place(batch, frame.line, place))
 
 # %% ../nbs/08_parquet.ipynb #abda27e2
 def _write_items(buckets, path, names, events):
     "Merge, sort and write the items; rows that no file lists stay empty."
-    empty, start, total = dict(line=-1, row=-1, title="", text="", store="", image=""), 0, len(names)
+    start, total = 0, len(names)
     with _writer(path, ITEM_COLUMNS) as out:
         for frame in itertools.chain(buckets, [None]):
-            last = (frame is None and total) or (int(frame.item_row.min())//(4*GROUP) + 1)*4*GROUP
+            size = 4*GROUP # items of a bucket
+            last = total if frame is None else (int(frame.item_row.min())//size + 1)*size
             wanted = pd.RangeIndex(start, min(last, total))
-            table = _one_each(frame, events).reindex(wanted) if frame is not None else pd.DataFrame(index=wanted, columns=list(ITEM_COLUMNS))
-            table = table.fillna(empty).assign(item_row=wanted, item=names[start:wanted.stop]).astype(dict(line="int64", row="int64", price="float64"))
+            table = _filled(wanted, frame, names, events)
             if len(table): out.write_table(_arrow(table, ITEM_COLUMNS), row_group_size=GROUP)
             start = wanted.stop
+
+# %% ../nbs/08_parquet.ipynb #38fe1935
+def _filled(wanted, frame, names, events):
+    "Some rows of the item table, made from a bucket; empty where no file lists the item."
+    empty = dict(line=-1, row=-1, title="", text="", store="", image="")
+    if frame is None: table = pd.DataFrame(index=wanted, columns=list(ITEM_COLUMNS))
+    else: table = _one_each(frame, events).reindex(wanted)
+    table = table.fillna(empty).assign(item_row=wanted, item=names[wanted.start:wanted.stop])
+    return table.astype(dict(line="int64", row="int64", price="float64"))
 
 # %% ../nbs/08_parquet.ipynb #eb7dcd5d
 def _one_each(frame, events):
     "One row an item, indexed by its row: the rows of each file as one, merged over the files."
-    parts = []
+    parts, fields = [], ["item", "title", "text", "store", "price", "image"]
     for _, part in frame.groupby("file"):
         log, rows = EventLog(), dict(zip(part.line, part.item_row))
         parts.append(one_row_each(part.sort_values("line", ignore_index=True), log))
         events += [e.assign(row=[rows[line] for line in e.line]) for e in log.events]
     merged = functools.reduce(merge_items, parts)
     about = pd.concat(parts).drop_duplicates("item")[["item", "item_row", "line", "row"]]
-    return merged[["item", "title", "text", "store", "price", "image"]].merge(about, on="item").set_index("item_row")
+    return merged[fields].merge(about, on="item").set_index("item_row")
+
+# %% ../nbs/08_parquet.ipynb #1bcd1d16
+def is_converted(
+    path, # a path, perhaps of a folder that `convert` wrote
+):        # bool
+    "Whether a path is a converted data set."
+    if not isinstance(path, (str, Path)) or not Path(path).is_dir(): return False
+    return (Path(path)/"dataset.json").is_file()
 
 # %% ../nbs/08_parquet.ipynb #115fd5a1
 def _is_done(folder, key):
-    "Does a folder hold these very data? An error says so when it is there and holds anything else."
+    "Does a folder hold these very data? An error when it is there and holds anything else."
     if is_converted(folder):
         if read_json(folder/"dataset.json", dict).get("key") == key: return True
-        raise MmrecError("holds other data, or the same with other choices", where=folder, fix="remove it, or name another folder")
-    if os.path.lexists(folder): raise MmrecError("is there already and holds no converted data", where=folder, fix="name another folder")
+        raise MmrecError("holds other data, or the same with other choices", where=folder,
+                         fix="remove it, or name another folder")
+    if os.path.lexists(folder): raise MmrecError("is there already and holds no converted data",
+                                                 where=folder, fix="name another folder")
     return False
+
+# %% ../nbs/08_parquet.ipynb #2cf3caa7
+def _each(items): return items if isinstance(items, (list, tuple)) else [items] if items else []
+
+def _stamps(files):
+    "Path, size and time of change of each file."
+    found = [Path(p) for p in _files(files)]
+    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found if p.exists()]
 
 # %% ../nbs/08_parquet.ipynb #ede8f50d
 def convert(
@@ -247,7 +324,7 @@ def convert(
     dates=None,
 ):                       # the folder
     "Write cleaned, typed and sorted Parquet tables of reviews and items."
-    folder = Path(folder)
+    folder, given = Path(folder), (format, columns, item_columns, scale, keep_empty_text, dates)
     choices = format, columns, item_columns, str(scale), seed, keep_empty_text, dates
     key = content_key(_stamps(reviews), [_stamps(x) for x in _each(items)], *choices)
     if _is_done(folder, key): return folder
@@ -255,34 +332,33 @@ def convert(
         if _is_done(folder, key): return folder # by the process that was waited for
         making.mkdir()
         with unchanged(p for files in (reviews, *_each(items)) for p in _files(files)):
-            plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
-            _convert(making, plan, seed, name, key)
+            _convert(making, make_plan(reviews, items, *given), seed, name, key)
         publish(making, folder)
     return folder
-
-def _each(items): return items if isinstance(items, (list, tuple)) else [items] if items else []
-
-def _stamps(files):
-    "Path, size and time of change of each file."
-    found = [Path(p) for p in _files(files)]
-    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found if p.exists()]
 
 # %% ../nbs/08_parquet.ipynb #1171c05e
 def _convert(making, plan, seed, name, key):
     "Write the tables into the folder `making`."
-    reviews = plan.source.path
     buckets, events, log, ratings, seen = _scatter_reviews(plan, making, seed)
     item_rows = _write_reviews(buckets, making/"reviews.parquet", seed)
-    check_left(item_rows, seen, None, plan.scale, log, reviews)
+    check_left(item_rows, seen, None, plan.scale, log, plan.source.path)
     buckets, more, items_seen, reviewed = _scatter_items(plan, item_rows, making)
     _write_items(buckets, making/"items.parquet", list(item_rows), more if plan.listed else [])
-    with _writer(making/"events.parquet", EVENT_COLUMNS) as out: out.write_table(_arrow(pd.concat(events + more), EVENT_COLUMNS))
+    with _writer(making/"events.parquet", EVENT_COLUMNS) as out:
+        out.write_table(_arrow(pd.concat(events + more), EVENT_COLUMNS))
     for part in ("buckets", "item-buckets"): (making/part).rmdir()
-    write_json(making/"dataset.json", dict(mmrec=EDITION, key=key, name=name or data_name(reviews), format=plan.format,
-        scale=plan.scale.spec, seed=seed, mapping=plan.mapping, guessed=plan.guessed, ratings=ratings,
-        files=[file_facts(p) for p in plan.files], read=dict(reviews=seen, items=items_seen if plan.listed else 0),
-        reviewed_items=reviewed, made_up=is_made_up(plan.files[0].parent), folder=str(plan.folder.resolve()),
-        listed=plan.listed, parts=_ends(plan)))
+    read = dict(reviews=seen, items=items_seen if plan.listed else 0)
+    rows = dict(seed=seed, ratings=ratings, read=read, reviewed_items=reviewed)
+    write_json(making/"dataset.json", dict(mmrec=EDITION, key=key) | _told(plan, name) | rows)
+
+# %% ../nbs/08_parquet.ipynb #19fde164
+def _told(plan, name):
+    "What dataset.json says of the files and of the plan by which they were read."
+    return dict(name=name or data_name(plan.source.path), format=plan.format, scale=plan.scale.spec,
+                mapping=plan.mapping, guessed=plan.guessed,
+                files=[file_facts(p) for p in plan.files],
+                made_up=is_made_up(plan.files[0].parent), folder=str(plan.folder.resolve()),
+                listed=plan.listed, parts=_ends(plan))
 
 # %% ../nbs/08_parquet.ipynb #5a31df74
 def _ends(plan):
@@ -290,6 +366,7 @@ def _ends(plan):
     sources = {"reviews": plan.source, **({"items": plan.items[0][0]} if plan.listed else {})}
     return {table: s.ends for table, s in sources.items() if s.parts}
 
+# %% ../nbs/08_parquet.ipynb #4adcbd3e
 def _place_in(ends):
     "A function that names the place of a line, from names and last lines of files."
     def place(line):
@@ -300,27 +377,25 @@ def _place_in(ends):
         return f"{name}:{line - first}"
     return place
 
-# %% ../nbs/08_parquet.ipynb #38d42a65
-def is_converted(
-    path, # a path, perhaps of a folder that `convert` wrote
-):        # bool
-    "Whether a path is a converted data set."
-    return isinstance(path, (str, Path)) and Path(path).is_dir() and (Path(path)/"dataset.json").is_file()
-
 # %% ../nbs/08_parquet.ipynb #e17f00dc
-_FACTS = dict(key=str, name=str, format=str, seed=int, mapping=dict, ratings=list, read=dict, files=list, listed=bool, folder=str,
-              guessed=list, scale=str, made_up=bool, parts=dict)
+_FACTS = dict(key=str, name=str, format=str, seed=int, mapping=dict, ratings=list, read=dict,
+              files=list, listed=bool, folder=str, guessed=list, scale=str, made_up=bool,
+              parts=dict)
 
+# %% ../nbs/08_parquet.ipynb #e7912efd
 def _facts(folder):
-    "What dataset.json says; an error when it says what `convert` does not write, or of more rows than there can be."
+    "What dataset.json says; an error where it is not what `convert` writes, or cannot be true."
     import pyarrow.parquet as pq
     facts = read_json(path := Path(folder)/"dataset.json", dict)
     if facts.get("mmrec") != EDITION:
-        raise MmrecError("tables of another edition of mmrec", where=folder, fix="remove the folder and convert the files again")
+        raise MmrecError("tables of another edition of mmrec", where=folder,
+                         fix="remove the folder and convert the files again")
     odd = [k for k, kind in _FACTS.items() if type(facts.get(k)) is not kind]
     rows = facts["read"].get("reviews") if not odd else None
-    if type(rows) is int and 0 <= rows <= 1000*(pq.read_metadata(Path(folder)/"keys.parquet").num_rows + 1000): return facts
-    raise MmrecError(f"not written by `mmrec convert`, or damaged: {(odd or ['read'])[0]}", where=path, fix="convert the files again")
+    most = lambda: 1000*(pq.read_metadata(Path(folder)/"keys.parquet").num_rows + 1000)
+    if type(rows) is int and 0 <= rows <= most(): return facts
+    raise MmrecError(f"not written by `mmrec convert`, or damaged: {(odd or ['read'])[0]}",
+                     where=path, fix="convert the files again")
 
 # %% ../nbs/08_parquet.ipynb #889a776b
 @reads("not tables that `mmrec convert` made, or damaged", "convert the files again")
@@ -330,15 +405,16 @@ def converted_keys(
     "Who rated what, how and when, for every row of the converted file that can be read."
     import pyarrow.parquet as pq
     keys = pq.read_table(Path(folder)/"keys.parquet").to_pandas()
-    keys.attrs["ratings"] = _facts(folder)["ratings"]
-    if keys.rating.max() >= len(keys.attrs["ratings"]): raise ValueError("a rating that is not listed")
+    keys.attrs["ratings"] = ratings = _facts(folder)["ratings"]
+    if keys.rating.max() >= len(ratings): raise ValueError("a rating that is not listed")
     return keys
 
 # %% ../nbs/08_parquet.ipynb #8b2adc57
 def _chosen_rows(folder, facts, sample, how, seed):
     "Places of the rows that a draw wants, rising."
     kind, total = check_way(how)[0], facts["read"]["reviews"]
-    if kind == "all" or (sample is None and kind in ("uniform", "head")): return np.arange(1, total + 1)
+    if kind == "all" or (sample is None and kind in ("uniform", "head")):
+        return np.arange(1, total + 1)
     if kind == "head": return np.arange(1, min(sample, total) + 1)
     if kind == "uniform":
         rank = priorities(np.arange(1, total + 1), seed)
@@ -349,7 +425,7 @@ def _chosen_rows(folder, facts, sample, how, seed):
 
 # %% ../nbs/08_parquet.ipynb #8fee1eee
 def _take(path, wanted, columns, sorted_first=False):
-    "Rows of a Parquet file for which `wanted` (a function of a row group's first columns or positions) is true."
+    "Rows of a Parquet file; `wanted` says which of a row group, by its number and positions."
     import pyarrow as pa, pyarrow.parquet as pq
     file, parts, start = pq.ParquetFile(path, memory_map=True), [], 0
     for group in range(file.num_row_groups):
@@ -362,22 +438,33 @@ def _take(path, wanted, columns, sorted_first=False):
 
 # %% ../nbs/08_parquet.ipynb #92bec42f
 def _wanted_reviews(folder, chosen, total, first):
-    "The chosen reviews in the order of the file, and which places were chosen; `first`: they are the first of the table."
+    "The chosen reviews by line, and which places were chosen; `first`: they begin the table."
     wanted = np.zeros(total + 1, dtype=bool)
     wanted[chosen] = True
-    pick = lambda file, group, start, stop: np.flatnonzero(wanted[file.read_row_group(group, columns=["row"])["row"].to_numpy()])
-    return typed(_take(folder/"reviews.parquet", pick, list(REVIEW_COLUMNS), first)).sort_values("line", ignore_index=True), wanted
+    rows = lambda file, group: file.read_row_group(group, columns=["row"])["row"].to_numpy()
+    pick = lambda file, group, start, stop: np.flatnonzero(wanted[rows(file, group)])
+    table = _take(folder/"reviews.parquet", pick, list(REVIEW_COLUMNS), first)
+    return typed(table).sort_values("line", ignore_index=True), wanted
+
+# %% ../nbs/08_parquet.ipynb #911d35f0
+def _wanted_items(folder, item_rows, head):
+    "The listed items of some rows; of a head only those that stand in it."
+    at = lambda place: np.searchsorted(item_rows, place)
+    pick = lambda file, group, start, stop: item_rows[at(start):at(stop)] - start
+    items = typed(_take(folder/"items.parquet", pick, list(ITEM_COLUMNS)))
+    return items[(items.line >= 0) & ((items.row <= head) if head else True)]
 
 # %% ../nbs/08_parquet.ipynb #0e8244b9
 def _replayed(folder, wanted, item_rows, head, log):
     "Write into `log` what cleaning did to the chosen rows and their items."
     import pyarrow.parquet as pq
-    events = pq.read_table(folder/"events.parquet", read_dictionary=["table", "rule", "action"]).to_pandas()
-    of_items = (events.table == "items").to_numpy()
-    row = events.row.to_numpy()
-    keep = np.where(of_items, np.isin(row, item_rows) | (row < 0), wanted[np.where(of_items, 0, row)])
-    for (table, rule, action), some in events[keep].sort_values("line", kind="stable").groupby(["table", "rule", "action"], sort=False, observed=True):
-        log.add(table, rule, some.line.tolist(), action)
+    what = ["table", "rule", "action"]
+    events = pq.read_table(folder/"events.parquet", read_dictionary=what).to_pandas()
+    of_items, row = (events.table == "items").to_numpy(), events.row.to_numpy()
+    of_these, chosen = np.isin(row, item_rows) | (row < 0), wanted[np.where(of_items, 0, row)]
+    some = events[np.where(of_items, of_these, chosen)].sort_values("line", kind="stable")
+    for (table, rule, action), rows in some.groupby(what, sort=False, observed=True):
+        log.add(table, rule, rows.line.tolist(), action)
 
 # %% ../nbs/08_parquet.ipynb #9fbb65c0
 @reads("not tables that `mmrec convert` made, or damaged", "convert the files again")
@@ -390,32 +477,45 @@ def load_converted(
     name=None,      # of the data set; None for the name given at conversion
 ):                  # `Dataset`
     "Load a data set from converted tables; the same that `load_dataset` gives of the raw files."
-    folder = Path(folder)
-    facts = _facts(folder)
-    log = CleaningLog({table: _place_in(ends) for table, ends in facts.get("parts", {}).items()})
-    if sample is not None and sample < 1: raise MmrecError(f"a sample of {sample} rows is no sample", fix="draw one row or more, or None for all")
-    reviews, wanted = _wanted_reviews(folder, _chosen_rows(folder, facts, sample, how, seed), facts["read"]["reviews"], how == "uniform" and seed == facts["seed"])
+    facts = _facts(folder := Path(folder))
+    log = CleaningLog({table: _place_in(ends) for table, ends in facts["parts"].items()})
+    if sample is not None and sample < 1:
+        raise MmrecError(f"a sample of {sample} rows is no sample",
+                         fix="draw one row or more, or None for all")
+    chosen, total = _chosen_rows(folder, facts, sample, how, seed), facts["read"]["reviews"]
+    first = how == "uniform" and seed == facts["seed"]
+    reviews, wanted = _wanted_reviews(folder, chosen, total, first)
     item_rows = np.unique(reviews.item_row)
-    pick = lambda file, group, start, stop: item_rows[np.searchsorted(item_rows, start):np.searchsorted(item_rows, stop)] - start
-    items = typed(_take(folder/"items.parquet", pick, list(ITEM_COLUMNS)))
     head = sample if how == "head" and facts["listed"] else None
-    items = items[(items.line >= 0) & ((items.row <= head) if head else True)]
+    items = _wanted_items(folder, item_rows, head)
     _replayed(folder, wanted, item_rows, head, log)
     return _dataset(folder, facts, reviews, items, sample, how, seed, images, name, head, log)
 
 # %% ../nbs/08_parquet.ipynb #f9af1a8d
 def _dataset(folder, facts, reviews, items, sample, how, seed, images, name, head, log):
     "Join the two tables, and say where they come from."
-    reviews = drop_repeats(reviews[["line", "user", "item", "rating", "label", "title", "text", "time", "verified", "helpful"]], log)
-    reviews, found = join_tables(reviews, items.drop(columns=["item_row", "line", "row"]), head, log)
+    reviews = drop_repeats(reviews.drop(columns=["row", "item_row"]), log)
+    items = items.drop(columns=["item_row", "line", "row"])
+    reviews, found = join_tables(reviews, items, head, log)
     found = place_images(found, _picture_folder(folder, facts["folder"]), images, log)
-    read = {k: min(v, sample) if how == "head" and sample else v for k, v in facts["read"].items()} # the head is all that the raw files are read of
-    source = dict(format=facts["format"], files=facts["files"], sample=dict(how=how if sample else "all", n=sample, seed=seed), read=read,
-                  kept=dict(reviews=len(reviews), items=len(found)), columns=facts["mapping"], guessed=facts["guessed"], converted=folder.name)
-    return Dataset(name or facts["name"], reviews, found, RatingScale.parse(facts["scale"]), log.table(), source, facts["made_up"])
+    draw = dict(how=how if sample else "all", n=sample, seed=seed)
+    source = _source(folder, facts, reviews, found, draw)
+    return Dataset(name or facts["name"], reviews, found, RatingScale.parse(facts["scale"]),
+                   log.table(), source, facts["made_up"])
 
+# %% ../nbs/08_parquet.ipynb #e7298326
+def _source(folder, facts, reviews, items, draw):
+    "Where a data set comes from, as `load_dataset` says it."
+    read = facts["read"]
+    if draw["how"] == "head": # no more of the raw files would be read
+        read = {k: min(v, draw["n"]) for k, v in read.items()}
+    return dict(format=facts["format"], files=facts["files"], sample=draw, read=read,
+                kept=dict(reviews=len(reviews), items=len(items)), columns=facts["mapping"],
+                guessed=facts["guessed"], converted=folder.name)
+
+# %% ../nbs/08_parquet.ipynb #d0b93ca1
 def _picture_folder(folder, named):
-    "Where paths of pictures begin: the raw files' folder if it lies beside the tables; a description cannot send us anywhere."
+    "Where paths of pictures begin: the raw files' folder, if it lies beside the tables."
     near, named = Path(os.path.realpath(folder)).parent, Path(os.path.realpath(named))
     return named if named == near or near in named.parents else near
 
@@ -424,8 +524,11 @@ def same_dataset(
     a, b, # two `Dataset`s
 ):        # list of the parts that differ, empty when nothing does
     "Compare two data sets part by part."
-    parts = {part: getattr(a, part).equals(getattr(b, part)) for part in ("reviews", "items")}
     order = ["table", "rule", "action", "examples"]
-    parts["log"] = a.log.sort_values(order, ignore_index=True).equals(b.log.sort_values(order, ignore_index=True))
-    parts |= {what: a.source[what] == b.source[what] for what in ("format", "read", "kept", "columns")} | dict(scale=a.scale == b.scale, made_up=a.made_up == b.made_up)
+    logs = [x.log.sort_values(order, ignore_index=True) for x in (a, b)]
+    parts = {part: getattr(a, part).equals(getattr(b, part)) for part in ("reviews", "items")}
+    parts |= {"log": logs[0].equals(logs[1])}
+    told = ("format", "read", "kept", "columns")
+    parts |= {what: a.source[what] == b.source[what] for what in told}
+    parts |= dict(scale=a.scale == b.scale, made_up=a.made_up == b.made_up)
     return [part for part, same in parts.items() if not same]

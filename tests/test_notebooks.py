@@ -12,7 +12,7 @@ RUN = 3                                  # code cells that may follow each other
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
 LARGER = {"23_evidence": 300*1024}       # the longest chapter: a third of its file is text
 # Chapters that define more than they show, a parameter a line: what half and nine in ten of their cells may have instead. No chapter should join them.
-LONGER = {"08_parquet": (8, 15), "12_engines": (6, 15), "22_pipeline": (8, 18), "23_evidence": (6, 17)}
+LONGER = {"12_engines": (6, 15), "22_pipeline": (8, 18), "23_evidence": (6, 17)}
 
 
 @dataclass
