@@ -16,32 +16,41 @@ from .core import PALETTE, figure_style, printable
 # %% ../nbs/09_card.ipynb #0c578d9a
 def tail(
     ids, # the user or the item of each review, missing ones are left out
-):       # Series: how many, appear once (share), median and largest number of reviews, share of the top 1 %
+):       # Series: how many, appear once (share), median and largest number of reviews, share of
+         # the top 1 %
     "Describe how unevenly reviews are spread."
+    names = "number", "once", "median", "largest", "top"
     counts = pd.Series(ids).dropna().value_counts().to_numpy()
-    if not len(counts): return pd.Series(dict(number=0, once=np.nan, median=np.nan, largest=0, top=np.nan))
+    if not len(counts): return pd.Series(dict(zip(names, (0, np.nan, np.nan, 0, np.nan))))
     top = counts[:max(1, round(len(counts)/100))].sum()/counts.sum()
-    return pd.Series(dict(number=len(counts), once=(counts == 1).mean(), median=np.median(counts), largest=counts[0], top=top))
+    facts = len(counts), (counts == 1).mean(), np.median(counts), counts[0], top
+    return pd.Series(dict(zip(names, facts)))
 
 # %% ../nbs/09_card.ipynb #080f7e99
 def gaps(
     data, # `Dataset`
 ):        # Series from field to the share of rows in which it is missing, largest first
     "How much is missing of each field of reviews and items."
-    empty = lambda column: column.isna() | (column.astype("object") == "")
-    reviews = {f"review: {c}": empty(data.reviews[c]).mean() for c in ("user", "title", "text", "time", "verified", "helpful")}
-    items = {f"item: {c}": empty(data.items[c]).mean() for c in ("title", "text", "store", "price")} if len(data.items) else {}
-    return pd.Series(reviews | items, dtype=float).sort_values(ascending=False, kind="stable")
+    empty = lambda column: (column.isna() | (column.astype("object") == "")).mean()
+    reviews = ("user", "title", "text", "time", "verified", "helpful")
+    items = ("title", "text", "store", "price") if len(data.items) else ()
+    shares = {f"review: {c}": empty(data.reviews[c]) for c in reviews}
+    shares |= {f"item: {c}": empty(data.items[c]) for c in items}
+    return pd.Series(shares, dtype=float).sort_values(ascending=False, kind="stable")
 
 # %% ../nbs/09_card.ipynb #6d744405
 def copies(
     data, # `Dataset`
-):        # Series of counts: reviews with the words of an earlier one, of these by the same user; items that share a title
+):        # Series of counts: reviews with the words of an earlier one, of these by the same user;
+          # items that share a title
     "Count what is there twice."
     told = data.reviews[data.reviews.text != ""]
     titles = data.items.title[data.items.title != ""]
-    return pd.Series({"reviews with the words of an earlier one": int(told.duplicated("text").sum()),
-        "… by the same user": int((told.duplicated(["user", "text"]) & told.user.notna()).sum()), "items that share their title with another": int(titles.duplicated(keep=False).sum())})
+    by_one = told.duplicated(["user", "text"]) & told.user.notna()
+    return pd.Series({
+        "reviews with the words of an earlier one": int(told.duplicated("text").sum()),
+        "… by the same user": int(by_one.sum()),
+        "items that share their title with another": int(titles.duplicated(keep=False).sum())})
 
 # %% ../nbs/09_card.ipynb #5c06304e
 @dataclass
@@ -62,19 +71,22 @@ class Card:
     log: pd.DataFrame    # see `CleaningLog`
     accounted: str       # how many rows came in and how many stayed
 
-    @property
-    def majority(self):
-        "Share of the largest class: what always guessing it scores."
-        return self.stars.max()/max(1, self.stars.sum())
+# %% ../nbs/09_card.ipynb #b58f1c3a
+@patch(as_prop=True)
+def majority(self:Card):
+    "Share of the largest class: what always guessing it scores."
+    return self.stars.max()/max(1, self.stars.sum())
 
 # %% ../nbs/09_card.ipynb #ef8bde7e
 def _counted(data, keys):
-    "Class, user, item and time of the rows to count over: all rows of the file where its keys are known, else the sample."
+    "Class, user, item and time of all rows of the file if its keys are known, else of the sample."
     r = data.reviews
     if keys is None: return r.label.to_numpy(), r.user, r.item, r.time
-    code = data.scale.encode(pd.Series(keys.attrs["ratings"], dtype=object)).fillna(-1).astype(int).to_numpy()
+    ratings = pd.Series(keys.attrs["ratings"], dtype=object)
+    code = data.scale.encode(ratings).fillna(-1).astype(int).to_numpy()
     label = np.r_[code, -1][keys.rating]
-    return label[label >= 0], keys.user if data.has("user") else pd.Series(dtype=object), keys.item, keys.time
+    user = keys.user if data.has("user") else pd.Series(dtype=object)
+    return label[label >= 0], user, keys.item, keys.time
 
 # %% ../nbs/09_card.ipynb #828450ed
 def data_card(
@@ -83,63 +95,110 @@ def data_card(
 ):             # `Card`
     "Look at a data set."
     label, user, item, time = _counted(data, keys)
-    stars = pd.Series(np.bincount(label, minlength=data.scale.n), index=data.scale.names)
     many = lambda ids: pd.Series(ids).dropna().value_counts().to_numpy()
-    years = time.dropna().dt.year.value_counts().sort_index()
-    return Card(data.name + (" (MADE-UP data)" if data.made_up else ""), len(item), len(data.reviews), stars, _facts(data, time), pd.DataFrame(dict(users=tail(user), items=tail(item))).T,
-        many(user), many(item), data.reviews.text[data.reviews.text != ""].str.split().str.len().to_numpy(dtype=int), years, gaps(data), copies(data), data.log, data.accounted)
+    return Card(
+        name=data.name + (" (MADE-UP data)" if data.made_up else ""),
+        rows=len(item), sample=len(data.reviews),
+        stars=pd.Series(np.bincount(label, minlength=data.scale.n), index=data.scale.names),
+        facts=_facts(data, time), tails=pd.DataFrame(dict(users=tail(user), items=tail(item))).T,
+        per_user=many(user), per_item=many(item), words=_words(data).to_numpy(dtype=int),
+        years=time.dropna().dt.year.value_counts().sort_index(),
+        gaps=gaps(data), copies=copies(data), log=data.log, accounted=data.accounted)
+
+# %% ../nbs/09_card.ipynb #16d245a9
+def _words(data):
+    "Words of each review that has any."
+    return data.reviews.text[data.reviews.text != ""].str.split().str.len()
 
 # %% ../nbs/09_card.ipynb #7f3f505b
 def _facts(data, time):
     "Single facts as text."
-    r, i = data.reviews, data.items
-    pictured = ((i.image_url != "") | (i.image_path != "")).to_numpy()
-    of_reviews = r.item.isin(i.item[pictured]).mean()
-    words = r.text[r.text != ""].str.split().str.len()
-    span = f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}" if time.notna().any() else "not known"
-    quantiles = "{:.0f} (half of the texts), {:.0f} (one in ten has more), {:.0f} (longest)".format(words.median(), words.quantile(.9), words.max()) if len(words) else "no text"
+    known, lengths = time.notna().any(), "no text"
+    span = f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}" if known else "not known"
+    if len(words := _words(data)):
+        lengths = (f"{words.median():.0f} (half of the texts), {words.quantile(.9):.0f} "
+                   f"(one in ten has more), {words.max():.0f} (longest)")
     guessed = {f"guess {k}": g for k, g in enumerate(data.source.get("guessed", []), 1)}
-    return pd.Series({"format": data.source.get("format", ""), "rating scale": f"{data.scale.spec} ({data.scale.n} classes)", "time": span, "words a review": quantiles,
-        "items with a picture": f"{pictured.mean():.1%} of {len(i):,}; {of_reviews:.1%} of the reviews are about one of them" if len(i) else "no items"} | guessed)
+    return pd.Series({"format": data.source.get("format", ""),
+        "rating scale": f"{data.scale.spec} ({data.scale.n} classes)", "time": span,
+        "words a review": lengths, "items with a picture": _pictured(data)} | guessed)
+
+# %% ../nbs/09_card.ipynb #42cf498d
+def _pictured(data):
+    "How many items have a picture, and how many reviews are about one of these."
+    r, i = data.reviews, data.items
+    if not len(i): return "no items"
+    pictured = ((i.image_url != "") | (i.image_path != "")).to_numpy()
+    share = r.item.isin(i.item[pictured]).mean()
+    return f"{pictured.mean():.1%} of {len(i):,}; {share:.1%} of the reviews are about one of them"
 
 # %% ../nbs/09_card.ipynb #2cf44e90
 @patch
 def sections(self:Card): # dict from heading to a table
     "The card as tables under headings."
-    share, t = self.stars/max(1, self.stars.sum()), self.tails
-    shown = lambda column, form: column.map(lambda x: form.format(x) if x == x else "not known")
-    tails = pd.DataFrame({"number": shown(t.number, "{:,.0f}"), "appear once": shown(t.once, "{:.1%}"), "median": shown(t["median"], "{:.0f}"),
-                          "most": shown(t.largest, "{:,.0f}"), "the top 1 % have": shown(t.top, "{:.1%} of the reviews")})
+    share = self.stars/max(1, self.stars.sum())
+    stars = dict(reviews=self.stars.map("{:,}".format), share=share.map("{:.1%}".format))
     of = f"all {self.rows:,} rows" if self.rows != self.sample else f"{self.rows:,} reviews"
     missing = self.gaps[self.gaps > 0].map("{:.1%}".format).to_frame("share")
-    stars = pd.DataFrame(dict(reviews=self.stars.map("{:,}".format), share=share.map("{:.1%}".format)))
-    return {f"stars ({of})": stars, "facts": self.facts.to_frame("value"), f"users and items ({of})": tails,
+    log = self.log.set_index("table") if len(self.log) else pd.DataFrame(dict(nothing=[]))
+    return {f"stars ({of})": pd.DataFrame(stars), "facts": self.facts.to_frame("value"),
+            f"users and items ({of})": self._tails(),
             f"missing (of {self.sample:,} reviews and their items)": missing,
             "there twice": self.copies.map("{:,}".format).to_frame("number"),
-            "what cleaning did": self.log.set_index("table") if len(self.log) else pd.DataFrame(dict(nothing=[]))}
+            "what cleaning did": log}
+
+# %% ../nbs/09_card.ipynb #290ac291
+@patch
+def _tails(self:Card):
+    "The long tails in words."
+    shown = lambda c, form: self.tails[c].map(lambda x: form.format(x) if x == x else "not known")
+    return pd.DataFrame({
+        "number": shown("number", "{:,.0f}"), "appear once": shown("once", "{:.1%}"),
+        "median": shown("median", "{:.0f}"), "most": shown("largest", "{:,.0f}"),
+        "the top 1 % have": shown("top", "{:.1%} of the reviews")})
 
 # %% ../nbs/09_card.ipynb #4557dbd3
 @patch
 def headline(self:Card): # one sentence
     "The line to compare every score with."
-    return f"{self.name}: always guessing “{self.stars.idxmax()}” is right in {self.majority:.1%} of the cases."
+    guess = f"always guessing “{self.stars.idxmax()}” is right"
+    return f"{self.name}: {guess} in {self.majority:.1%} of the cases."
 
 # %% ../nbs/09_card.ipynb #424922b5
 @patch
 def __repr__(self:Card):
     lines = lambda table: "\n".join(f"{name:<22} {value}" for name, value in table.value.items())
-    show = lambda table: lines(table) if list(table.columns) == ["value"] else table.to_string(index_names=False)
+    alone = lambda table: list(table.columns) == ["value"]
+    show = lambda table: lines(table) if alone(table) else table.to_string(index_names=False)
     parts = [f"{head}\n{show(table)}" for head, table in self.sections().items() if len(table)]
     return printable("\n\n".join([self.headline(), *parts, self.accounted]), lines=True)
 
 # %% ../nbs/09_card.ipynb #6e28bdf3
 @patch
 def _repr_html_(self:Card):
-    text = lambda x: html.escape(printable(x))
-    parts = [f"<h4>{text(head)}</h4>{table.to_html()}" for head, table in self.sections().items() if len(table)]
-    return f"<p><b>{text(self.headline())}</b></p>{''.join(parts)}<p>{text(self.accounted)}</p>"
+    text, tables = lambda x: html.escape(printable(x)), self.sections().items()
+    parts = [f"<h4>{text(head)}</h4>{table.to_html()}" for head, table in tables if len(table)]
+    end = f"<p>{text(self.accounted)}</p>"
+    return f"<p><b>{text(self.headline())}</b></p>{''.join(parts)}{end}"
 
 # %% ../nbs/09_card.ipynb #5e425eb9
+def _draw_stars(ax, card):
+    "Share of each class, the largest in another colour."
+    share = card.stars/max(1, card.stars.sum())
+    colours = [PALETTE[1] if v == share.max() else PALETTE[0] for v in share]
+    bars = ax.bar(share.index.astype(str), share, color=colours)
+    if len(share) <= 6: ax.bar_label(bars, [f"{v:.0%}" for v in share])
+    ax.set(title="ratings", ylabel="share", ylim=(0, 1.1*share.max()))
+
+# %% ../nbs/09_card.ipynb #648a631b
+def _draw_words(ax, words):
+    "Histogram of the lengths of reviews, on a logarithmic axis."
+    if len(words):
+        bins = np.unique(np.geomspace(1, words.max() + 1, 25).round()) - .5
+        ax.hist(words, bins=bins, color=PALETTE[0]); ax.set_xscale("log")
+    ax.set(title="words of a review", xlabel="words", ylabel="reviews")
+
+# %% ../nbs/09_card.ipynb #7575c8eb
 def _draw_tail(ax, counts, what):
     "Reviews of each user or item against its rank, both logarithmic."
     if len(counts): ax.loglog(np.arange(1, len(counts) + 1), counts, color=PALETTE[0])
@@ -155,16 +214,11 @@ def plot_card(
     figure_style()
     fig, axes = plt.subplots(2, 3, figsize=(9.6, 5))
     (stars, words, years), (users, items, missing) = axes
-    share = card.stars/max(1, card.stars.sum())
-    bars = stars.bar(share.index.astype(str), share, color=[PALETTE[1] if v == share.max() else PALETTE[0] for v in share])
-    if len(share) <= 6: stars.bar_label(bars, [f"{v:.0%}" for v in share])
-    stars.set(title="ratings", ylabel="share", ylim=(0, 1.1*share.max()))
-    if len(card.words): words.hist(card.words, bins=np.unique(np.geomspace(1, card.words.max() + 1, 25).round()) - .5, color=PALETTE[0]); words.set_xscale("log")
-    words.set(title="words of a review", xlabel="words", ylabel="reviews")
+    _draw_stars(stars, card); _draw_words(words, card.words)
     years.bar(card.years.index, card.years, color=PALETTE[0])
     years.set(title="time", xlabel="year", ylabel="reviews")
     _draw_tail(users, card.per_user, "user"); _draw_tail(items, card.per_item, "item")
-    gaps = card.gaps[::-1]
-    missing.barh(gaps.index, gaps, color=PALETTE[5]); missing.set(title="missing", xlabel="share", xlim=(0, 1)); missing.grid(False, axis="y")
+    missing.barh(card.gaps.index[::-1], card.gaps[::-1], color=PALETTE[5])
+    missing.set(title="missing", xlabel="share", xlim=(0, 1)); missing.grid(False, axis="y")
     fig.suptitle(card.headline(), fontsize=11)
     return fig

@@ -21,7 +21,7 @@ from .core import (MmrecError, PALETTE, figure_style, file_sha256, no_gc, os_err
 from .ratings import RatingScale, STARS, rating_key
 from .reading import MendedRow, parse_row, sniff
 
-# %% ../nbs/07_data.ipynb #8d489e74
+# %% ../nbs/07_data.ipynb #bcdd324a
 from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url, cells_of,
                           check_columns, choose_columns, guess_columns, has_column, is_missing,
                           mended_text, plain_text, sentences, spec_columns, survey,
@@ -61,7 +61,7 @@ def table(self: CleaningLog):
     order = dict(by=["table", "rows"], ascending=[False, False])
     return frame.sort_values(**order, kind="stable", ignore_index=True)
 
-# %% ../nbs/07_data.ipynb #38ef81a3
+# %% ../nbs/07_data.ipynb #d54e9292
 @patch
 def _shown(self: CleaningLog, table, lines):
     "Lines or items as text; of several files each line with the name of its file."
@@ -83,21 +83,21 @@ class Plan:
     listed: bool      # whether there is a file of items
     guessed: list     # sentences that say what was recognised, guessed and decided
 
-# %% ../nbs/07_data.ipynb #49dbe3b5
+# %% ../nbs/07_data.ipynb #59dc62ea
 @patch(as_prop=True)
 def files(self:Plan):
     "Paths of all files, the reviews' first."
     sources = [self.source, *(s for s, _, _ in self.items)] if self.listed else [self.source]
     return [part.path for source in sources for part in (source.parts or (source,))]
 
-# %% ../nbs/07_data.ipynb #9840c224
+# %% ../nbs/07_data.ipynb #5221b346
 @patch(as_prop=True)
 def folder(self:Plan):
     "The folder to which the paths of pictures are relative."
     source = self.items[0][0] if self.listed else self.source
     return (source.parts or (source,))[0].path.parent
 
-# %% ../nbs/07_data.ipynb #aa0049e8
+# %% ../nbs/07_data.ipynb #3d28a4a1
 def _named_here(columns, source, alone):
     "Which of the columns that the caller names are in a file; of a single file all must be."
     known = source.columns
@@ -145,7 +145,7 @@ def item_columns_in(
     if format == "table": given = _guessed_in(source, mapping, given, of_items, guessed)
     return {**given, "item": mapping["item"]}
 
-# %% ../nbs/07_data.ipynb #461b72b6
+# %% ../nbs/07_data.ipynb #cb14030a
 def _guessed_in(source, mapping, given, of_items, guessed):
     "Columns of items in a table of reviews: guessed, the same in all reviews, or given."
     specs = [*mapping.values(), *of_items.values(), *given.values()]
@@ -167,7 +167,7 @@ def _day_first(dates):
                          fix="say 'day-first', 'month-first' or 'auto'")
     return known[dates]
 
-# %% ../nbs/07_data.ipynb #4c7e60fc
+# %% ../nbs/07_data.ipynb #330f58ff
 def _items_words(evidence, mapping):
     "Columns guessed as the reviews' that are the items', by field; `mapping` loses them."
     texts = evidence.texts if evidence else {}
@@ -175,13 +175,13 @@ def _items_words(evidence, mapping):
     for what in found: del mapping[what]
     return found # a time that is the items' is of no use, and is only said
 
-# %% ../nbs/07_data.ipynb #d3c019dd
+# %% ../nbs/07_data.ipynb #c5645afb
 def _item_files(items, format, item_columns, key, guessed):
     "Each file of items with its mapping."
     paths = items if isinstance(items, (list, tuple)) else [items] if items else []
     return item_mapping(paths, format, item_columns, key, guessed) if paths else []
 
-# %% ../nbs/07_data.ipynb #e0009afc
+# %% ../nbs/07_data.ipynb #9040db94
 def _surveyed(source, mapping, guesses):
     "The survey of the reviews, which must have a row."
     found = survey(source, mapping, guesses)
@@ -213,7 +213,7 @@ def _notations(source, mapping, notation, evidence, pairs, listed, day_first, gu
     same = lambda n: Notation(notation.time, n.commas, notation.decimals, width)
     return notation, [(s, m, same(n)) for s, m, n in out]
 
-# %% ../nbs/07_data.ipynb #56706642
+# %% ../nbs/07_data.ipynb #b4f62f85
 def _zeros(ids, others, width, source, other, guessed):
     "Digits to which the identifiers of the reviews and of a file of items are filled up."
     width, lost = width or zeros_lost(others, ids), zeros_lost(ids, others)
@@ -242,7 +242,7 @@ def infer_scale(
     guessed.append(f"rating scale {scale.spec}{_span(keys)}{_outside(keys, scale)}{zero}")
     return scale
 
-# %% ../nbs/07_data.ipynb #82bffa13
+# %% ../nbs/07_data.ipynb #e62b26e8
 def _span(keys):
     "From which values a scale was inferred."
     numbers = {k for k in keys if isinstance(k, float)}
@@ -251,7 +251,7 @@ def _span(keys):
     if len(fractions) > len(numbers): return f" from fractions such as {fractions[0]}"
     return f" from values {min(numbers):g} to {max(numbers):g}" if numbers else ""
 
-# %% ../nbs/07_data.ipynb #40865ff3
+# %% ../nbs/07_data.ipynb #b22d6432
 def _outside(keys, scale):
     "How many ratings a scale leaves outside, with the first three."
     known = [k for k in keys if k is not None]
@@ -358,7 +358,7 @@ def review_table(
     _log_types(frame, raw_rating, raw_time, plan, log)
     return frame
 
-# %% ../nbs/07_data.ipynb #4378c386
+# %% ../nbs/07_data.ipynb #4d6d94d4
 def _counts(numbers):
     "Whole numbers of a column, NaN for none."
     return pd.array([int(n) if abs(n) < 1e9 else pd.NA for n in numbers], dtype="Int64")
@@ -388,7 +388,7 @@ def clean_reviews(
     columns = ["line", "user", "item", "rating", "label", "title", "text", "time", "verified"]
     return rated[[*columns, "helpful"]].reset_index(drop=True)
 
-# %% ../nbs/07_data.ipynb #6577dbc0
+# %% ../nbs/07_data.ipynb #fa8a2393
 def _labelled(frame, scale, log):
     "Give ratings their classes; those outside the scale are removed."
     rated = frame.assign(label=scale.encode(frame.key))
@@ -441,7 +441,7 @@ def item_table(
                              title=string(title), text=string(text), store=string(store),
                              price=np.array(price, dtype=float), image=string(image)))
 
-# %% ../nbs/07_data.ipynb #be109f62
+# %% ../nbs/07_data.ipynb #7b876213
 def _each_written_out(cells):
     "Cells that join several columns, each of them read where it is a list written out."
     flat = lambda x: x if isinstance(x, (list, tuple)) else [x]
@@ -467,7 +467,7 @@ def one_row_each(
     log.add("items", filling, frame.line[adds].tolist(), "mended")
     return frame.assign(**_told(rows.transform("first")))[~later].reset_index(drop=True)
 
-# %% ../nbs/07_data.ipynb #085fc145
+# %% ../nbs/07_data.ipynb #796b8f35
 def _told(filled):
     "The fields of items as texts, '' where there is none; the title begins the text."
     told = filled.assign(**{c: filled[c].fillna("").astype("str") for c in _ITEM if c != "price"})
@@ -481,13 +481,13 @@ from urllib.parse import unquote
 # %% ../nbs/07_data.ipynb #fedd0976
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
-# %% ../nbs/07_data.ipynb #7e895d76
+# %% ../nbs/07_data.ipynb #b2470bf4
 def _stem(name):
     "A file's name without a picture's suffix, as it is compared."
     stem, suffix = os.path.splitext(name)
     return unicodedata.normalize("NFC", stem if suffix.lower() in PICTURE_SUFFIXES else name)
 
-# %% ../nbs/07_data.ipynb #92a8787d
+# %% ../nbs/07_data.ipynb #f16cee9f
 def _rank(path):
     "A key that sorts the pictures of an item, best first."
     suffix = os.path.splitext(path)[1]
@@ -500,7 +500,7 @@ class _Disk:
         self.roots = [os.path.realpath(r) + os.sep for r in roots]
         self.listed, self.real = {}, {}
 
-# %% ../nbs/07_data.ipynb #9d9b2e57
+# %% ../nbs/07_data.ipynb #29d005e2
 @patch
 def listing(self:_Disk, folder):
     "Dict from stem to the names of the pictures in a folder, best first."
@@ -522,7 +522,7 @@ def inside(self:_Disk, path):
     if os.path.islink(real): real = os.path.realpath(real)
     return real.startswith(tuple(self.roots))
 
-# %% ../nbs/07_data.ipynb #3447000c
+# %% ../nbs/07_data.ipynb #05eee424
 @patch
 def file(self:_Disk, path):
     "The file at a path, or one that differs in its suffix alone, and whether it is as written."
@@ -538,7 +538,7 @@ def _spellings(cell):
     forms = [cell, text, unquote(text)]
     return list(dict.fromkeys([*forms, *(f.replace("\\", "/") for f in forms)]))
 
-# %% ../nbs/07_data.ipynb #9965d19a
+# %% ../nbs/07_data.ipynb #a71b4216
 def _ends(path, folder):
     "What is left of a path without the folder's own name, or what is not here, before it."
     parts = [p for p in path.split("/") if p not in ("", ".")]
@@ -559,7 +559,7 @@ def _readings(self:_Disk, cell, folders, by_end):
                 path, exact = self.file(os.path.join(folder, rest))
                 if path: yield path, exact and rest == cell
 
-# %% ../nbs/07_data.ipynb #b69f06e5
+# %% ../nbs/07_data.ipynb #2a330317
 @patch
 def find(self:_Disk,
     cell,    # a path as a table has it
@@ -583,7 +583,7 @@ def _template(images):
     wanted = wanted.replace(r"\{item\}", "([^/]+)", 1).replace(r"\{item\}", r"\1")
     return root or ".", wanted if mark else ""
 
-# %% ../nbs/07_data.ipynb #7fb0fc10
+# %% ../nbs/07_data.ipynb #d2353982
 def _named_files(images, deepest=16):
     "Yield (name of an item, path) for the pictures of a folder or a template."
     root, wanted = _template(images)
@@ -608,7 +608,7 @@ def _with_zeros(items, names):
     sure = [n for n in ours if len(ours[n]) == len(theirs.get(n, ())) == 1]
     return {ours[n][0]: theirs[n][0] for n in sure} if any(even) else {}
 
-# %% ../nbs/07_data.ipynb #5ff91ff1
+# %% ../nbs/07_data.ipynb #653731a2
 def _names_of(items, known):
     "Dict from item to the name of its pictures, and the items whose numbers have other zeros."
     plain = {i: unicodedata.normalize("NFC", i) for i in items}
@@ -638,13 +638,12 @@ def find_images(
 
 # %% ../nbs/07_data.ipynb #84e755d8
 _PATHS = ( # how a path was found, what the log says of it, and what was done
-    ("respelled", "picture path read in another spelling (blanks, backslashes, suffix)", "mended"),
-    ("by its end", "picture path of another place, found by its end", "mended"),
-    ("outside", "picture outside the table's folder, not read: --images FOLDER allows a folder",
-     "kept"),
-    ("unsure", "several picture paths end at one file: it is taken for none", "kept"))
+    ("respelled", "path read in another spelling (blanks, backslashes, suffix)", "mended"),
+    ("by its end", "path of another place, found by its end", "mended"),
+    ("outside", "outside the table's folder, not read: --images FOLDER allows a folder", "kept"),
+    ("unsure", "several paths end at one file: it is taken for none", "kept"))
 
-# %% ../nbs/07_data.ipynb #5678f59c
+# %% ../nbs/07_data.ipynb #87f6d808
 def _cell_pictures(items, cells, folder, images, log):
     "The files that the items' cells name, and the items whose cells lead outside."
     template = images and "{item}" in str(images)
@@ -656,7 +655,7 @@ def _cell_pictures(items, cells, folder, images, log):
     unsure = lambda path, how: how == "by its end" and len(meant[path]) > 1
     found = [("", "unsure") if unsure(*f) else f for f in found]
     of = lambda way: [i for i, (_, how) in zip(items, found) if how == way]
-    for way, rule, action in _PATHS: log.add("items", rule, of(way), action)
+    for way, rule, action in _PATHS: log.add("items", f"picture: {rule}", of(way), action)
     return [path for path, _ in found], set(of("outside"))
 
 # %% ../nbs/07_data.ipynb #64c41bd8
@@ -678,7 +677,7 @@ def place_images(
     as_text = lambda values: pd.Series(values, index=frame.index, dtype="str")
     return frame.drop(columns="image").assign(image_url=as_text(url), image_path=as_text(path))
 
-# %% ../nbs/07_data.ipynb #ddc71013
+# %% ../nbs/07_data.ipynb #7e1bf734
 def _or_by_name(items, cells, path, images, log):
     "The pictures that the cells name, or else those that have the names of the items."
     less = [i for i, p in zip(items, path) if not p]
@@ -738,7 +737,7 @@ def summary(self: Dataset): # table of fact and value
     facts += [("guessed", g) for g in self.source.get("guessed", [])]
     return pd.DataFrame(facts, columns=["fact", "value"])
 
-# %% ../nbs/07_data.ipynb #5c644f3b
+# %% ../nbs/07_data.ipynb #8d4d5dbf
 @patch
 def _contents(self: Dataset):
     "Users, items, words and time of the summary."
@@ -760,7 +759,7 @@ def rows_removed(
     "How many rows of a table cleaning removed."
     return int(log.rows[(log.table == table) & (log.action == "removed")].sum())
 
-# %% ../nbs/07_data.ipynb #7df546c6
+# %% ../nbs/07_data.ipynb #313ce596
 @patch(as_prop=True)
 def accounted(self: Dataset):
     "One sentence: how many rows came in and how many stayed."
@@ -777,7 +776,7 @@ def __repr__(self: Dataset):
     facts = self.summary().itertuples(index=False)
     return "\n".join(f"{fact:<15} {value}" for fact, value in facts)
 
-# %% ../nbs/07_data.ipynb #8e30c197
+# %% ../nbs/07_data.ipynb #fd928d8b
 @patch
 def _repr_markdown_(self: Dataset):
     clean = lambda v: str(v).replace("|", "\\|").replace("<", "&lt;")
@@ -852,7 +851,7 @@ def _items_from_reviews(plan, needed):
     table = item_table(rows, mapping, source.columns, CleaningLog(), notation)
     return one_row_each(table, CleaningLog())
 
-# %% ../nbs/07_data.ipynb #e0afa4b1
+# %% ../nbs/07_data.ipynb #fd34fccf
 def _found_items(plan, needed, head, log):
     "The items that the reviews name, wherever they stand; (table, rows read of files of items)."
     if plan.listed: table, seen = _load_items(plan, needed, head, log)
@@ -907,7 +906,7 @@ def load_dataset(
     return Dataset(name or data_name(path), table, found, plan.scale, log.table(),
         _source(plan, draw, read, table, found), is_made_up(plan.files[0].parent))
 
-# %% ../nbs/07_data.ipynb #80bda61e
+# %% ../nbs/07_data.ipynb #c259af9f
 def _source(plan, draw, read, reviews, items):
     "Where a data set comes from, and how it was read."
     return dict(format=plan.format, files=[file_facts(p) for p in plan.files], sample=draw,

@@ -37,7 +37,7 @@ def _draw_uniform(source, n, seed, guess=True):
     "The n rows of lowest priority in their order, and the number of rows."
     ranks, kept, seen, bound = [], [], 0, np.iinfo(np.uint64).max
     for batch in batches_of(source):
-        if guess and batch.share and not seen: bound = np.uint64(min(1, 1.2*(n + 100)*batch.share/max(1, len(batch)))*0xFFFFFFFFFFFFF000)
+        if guess and batch.share and not seen: bound = _guessed_bound(n, len(batch), batch.share)
         rank = priorities(np.arange(seen + 1, seen + 1 + len(batch)), seed)
         low = np.flatnonzero(rank <= bound)
         kept += [[line, batch[i]] for line, i in zip(batch.lines[low].tolist(), low.tolist())]
@@ -45,6 +45,11 @@ def _draw_uniform(source, n, seed, guess=True):
         if len(kept) > 1.5*n + 1000: ranks, kept, bound = _lowest(ranks, kept, n)
     if guess and len(kept) < min(n, seen): return _draw_uniform(source, n, seed, guess=False)
     return sorted(_lowest(ranks, kept, n)[1], key=operator.itemgetter(0)), seen
+
+# %% ../nbs/06_sampling.ipynb #b9eece22
+def _guessed_bound(n, rows, share):
+    "A priority below which some more than n rows lie, if `rows` rows fill this share of a file."
+    return np.uint64(min(1, 1.2*(n + 100)*share/max(1, rows))*0xFFFFFFFFFFFFF000)
 
 # %% ../nbs/06_sampling.ipynb #8be8ead5
 def _lowest(ranks, kept, n):
@@ -62,9 +67,12 @@ def draw_lines(
     "Fetch the rows that stand on certain lines, in one pass."
     wanted, rows, seen = np.unique(np.asarray(lines, dtype=np.int64)), [], 0
     for batch in batches_of(source):
-        seen += len(batch)
-        here = wanted[np.searchsorted(wanted, batch.lines[0]):np.searchsorted(wanted, batch.lines[-1], "right")] if len(batch) else wanted[:0]
-        rows += [[int(batch.lines[i]), batch[i]] for i in np.flatnonzero(np.isin(batch.lines, here))] if len(here) else []
+        seen, found = seen + len(batch), batch.lines
+        if not len(batch): continue
+        start, stop = np.searchsorted(wanted, found[0]), np.searchsorted(wanted, found[-1], "right")
+        if start == stop: continue # nothing is wanted of this block
+        here = np.flatnonzero(np.isin(found, wanted[start:stop]))
+        rows += [[int(found[i]), batch[i]] for i in here]
     return rows, seen
 
 # %% ../nbs/06_sampling.ipynb #c054138f
@@ -84,6 +92,8 @@ def _parsed(batch, source):
     return np.array(rows, dtype=np.int64), records
 
 # %% ../nbs/06_sampling.ipynb #e1007ff9
+_KEYS = ["row", "line", "user", "item", "rating", "time"]
+
 def key_table(
     rows,     # place of each record in the file, from 1 [n]
     lines,    # its line [n]
@@ -98,25 +108,26 @@ def key_table(
     user, keys = notation.ids("user", pick("user")), [rating_key(x) for x in pick("rating")]
     unknown = np.array([u == "" for u in user], dtype=bool)
     code = [-1 if k is None else codes.setdefault(k, len(codes)) for k in keys]
-    return pd.DataFrame(dict(row=rows, line=lines, user=np.where(unknown, priorities(rows, 1), _hashes(user)),
-        item=_hashes(notation.ids("item", pick("item"))), time=notation.times(pick("time"))[0],
-        rating=np.array(code, dtype=np.int8 if len(codes) < 127 else np.int32)))[_KEYS]
-
-_KEYS = ["row", "line", "user", "item", "rating", "time"]
+    small = np.int8 if len(codes) < 127 else np.int32
+    return pd.DataFrame(dict(row=rows, line=lines, rating=np.array(code, dtype=small),
+        user=np.where(unknown, priorities(rows, 1), _hashes(user)),
+        item=_hashes(notation.ids("item", pick("item"))),
+        time=notation.times(pick("time"))[0]))[_KEYS]
 
 # %% ../nbs/06_sampling.ipynb #b693d7ee
 def read_keys(
     source,        # `Source` of reviews
     mapping,       # field to column, as `choose_columns` gives it
     notation=None, # `Notation` of the file; None: by a survey of all its rows
-):                 # table: row and line (numbers from 1), user and item (hashes), rating (a code, -1 for none;
-                   # `attrs['ratings']` lists what it stands for), time (UTC)
+):                 # table: row and line (from 1), user and item (hashes), time (UTC), rating (a
+                   # code, -1 for none; `attrs['ratings']` lists what it stands for)
     "Read who rated what, how and when, of every row; a row without user is a user of its own."
     codes, tables, seen = {}, [], 0
     notation = notation or survey(source, mapping).notation()
+    how = source.columns, mapping, codes, notation
     for batch in batches_of(source):
         rows, records = _parsed(batch, source)
-        tables.append(key_table(rows + seen + 1, batch.lines[rows], records, source.columns, mapping, codes, notation))
+        tables.append(key_table(rows + seen + 1, batch.lines[rows], records, *how))
         seen += len(batch)
     keys = pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
     keys.attrs["ratings"] = list(codes)
@@ -131,9 +142,10 @@ def k_core(
     "Find the largest part in which every user has k items and every item k users."
     user, item = (pd.factorize(x)[0] for x in (user, item))
     keep, before = ~pd.DataFrame(dict(user=user, item=item)).duplicated().to_numpy(), -1
+    partners = lambda who: np.bincount(who[keep], minlength=who.max(initial=0) + 1)
     while keep.sum() != before:
         before = keep.sum()
-        for who in (user, item): keep &= (np.bincount(who[keep], minlength=who.max(initial=0) + 1) >= k)[who]
+        for who in (user, item): keep &= (partners(who) >= k)[who]
     return keep
 
 # %% ../nbs/06_sampling.ipynb #ace53427
@@ -142,7 +154,8 @@ def _by_stars(keys, rank, n, balanced):
     counts = keys.rating[keys.rating >= 0].value_counts().sort_index()
     share = np.minimum(n/len(counts), counts) if balanced else counts*min(1, n/counts.sum())
     quota = np.floor(share).astype(int)
-    quota[(share - quota).sort_values(ascending=False, kind="stable").index[:int(round(share.sum() - quota.sum()))]] += 1
+    remainders = (share - quota).sort_values(ascending=False, kind="stable")
+    quota[remainders.index[:int(round(share.sum() - quota.sum()))]] += 1
     order = np.lexsort((rank, keys.rating))
     place = keys.rating.iloc[order].groupby(keys.rating.iloc[order]).cumcount().sort_index()
     return (place < keys.rating.map(quota).fillna(0)).to_numpy()
@@ -157,11 +170,14 @@ def _whole_users(keys, seed, n):
 # %% ../nbs/06_sampling.ipynb #6853c350
 def _last_months(keys, months):
     "Which rows are younger than some months, counted from the youngest."
-    if keys.time.isna().all(): raise MmrecError("no review has a time", where=f"draw '{months}-months'", fix="name the column of the time, or draw in another way")
+    if keys.time.isna().all():
+        raise MmrecError("no review has a time", where=f"draw '{months}-months'",
+                         fix="name the column of the time, or draw in another way")
     return (keys.time > keys.time.max() - pd.DateOffset(months=months)).to_numpy()
 
 # %% ../nbs/06_sampling.ipynb #b33c75c7
-WAYS = "uniform, head, all, stars, balanced, users, K-core (such as 5-core), N-months (such as 12-months)"
+WAYS = ("uniform, head, all, stars, balanced, users, K-core (such as 5-core), "
+        "N-months (such as 12-months)")
 
 def check_way(
     how, # way of drawing
@@ -180,28 +196,38 @@ def choose_lines(
     seed=0, # of the draw
 ):          # line numbers, rising
     "Choose lines by what is known of every row."
-    kind, number = check_way(how)
-    rank, n = priorities(keys.row, seed), len(keys) if n is None else n
-    rules = dict(core=lambda: k_core(keys.user, keys.item, number), months=lambda: _last_months(keys, number), users=lambda: _whole_users(keys, seed, n),
-                 stars=lambda: _by_stars(keys, rank, n, False), balanced=lambda: _by_stars(keys, rank, n, True))
-    allowed = np.flatnonzero(rules[kind]()) if kind in rules else np.arange(len(keys))
-    if not len(allowed): raise MmrecError(f"no row is left by '{how}'", fix="ask for less: a smaller k, more months")
+    n = len(keys) if n is None else n
+    rank, allowed = priorities(keys.row, seed), _allowed(keys, how, n, seed)
+    if not len(allowed):
+        raise MmrecError(f"no row is left by '{how}'", fix="ask for less: a smaller k, more months")
     return np.sort(keys.line.to_numpy()[allowed[np.argsort(rank[allowed])[:n]]])
+
+# %% ../nbs/06_sampling.ipynb #8fd89a8a
+def _allowed(keys, how, n, seed):
+    "Indices of the rows from which a way of drawing draws."
+    kind, number = check_way(how)
+    if kind == "core": rows = k_core(keys.user, keys.item, number)
+    elif kind == "months": rows = _last_months(keys, number)
+    elif kind == "users": rows = _whole_users(keys, seed, n)
+    elif kind in ("stars", "balanced"):
+        rows = _by_stars(keys, priorities(keys.row, seed), n, kind == "balanced")
+    else: return np.arange(len(keys))
+    return np.flatnonzero(rows)
 
 # %% ../nbs/06_sampling.ipynb #180ee00e
 def draw_rows(
     source,        # `Source`
     n=25_000,      # rows to draw; None for all that `how` allows
-    how="uniform", # way of drawing: 'uniform', 'head' (the first n rows), 'all', 'stars', 'balanced', 'users',
-                   # 'K-core', 'N-months'
+    how="uniform", # 'uniform', 'head' (the first n rows), 'all', 'stars', 'balanced', 'users',
+                   # 'K-core' or 'N-months'
     seed=0,        # of the draw
     mapping=None,  # field to column (`choose_columns`), for ways that look into the rows
     notation=None, # `Notation` of the file, for these ways
 ):                 # (list of [line, row] in the order of the file, number of rows seen)
     "Draw rows from a file without holding more of it than the sample."
     kind, _ = check_way(how)
-    if n is not None and n < 1:
-        raise MmrecError(f"a sample of {n} rows is no sample", fix="draw one row or more, or None for all")
+    if n is not None and n < 1: raise MmrecError(f"a sample of {n} rows is no sample",
+                                                 fix="draw one row or more, or None for all")
     rows = (list(row) for batch in batches_of(source) for row in batch)
     if kind in ("all", "head") or (kind == "uniform" and n is None):
         rows = list(itertools.islice(rows, n if kind == "head" else None))
@@ -217,36 +243,46 @@ def check_mapped(
     mapping, # field to column
 ):
     "Refuse a way of drawing for which a column is missing."
-    for what in dict(users=["user"], core=["user", "item"], months=["time"]).get(kind, ["rating"]):
-        if what not in mapping: raise MmrecError(f"no column for the {what}, which '{how}' needs", fix=f"name it, e.g. --columns {what}=COLUMN, or draw in another way")
+    needs = dict(users=["user"], core=["user", "item"], months=["time"])
+    for what in needs.get(kind, ["rating"]):
+        if what in mapping: continue
+        raise MmrecError(f"no column for the {what}, which '{how}' needs",
+                         fix=f"name it, e.g. --columns {what}=COLUMN, or draw in another way")
 
 # %% ../nbs/06_sampling.ipynb #bd7ffdcb
 _VALUE = rb'\s*:\s*("[^"\n]*"|[^",}\s]*)' # a text with its quotes, or a number
 
 def _names_wanted(row, source, key, needed, notation):
-    "Whether a row that is already cut into cells or a dictionary may name a needed item; a row that does not fit may."
+    "Whether a row of cells or a dictionary may name a needed item; one that does not fit may."
     named = lambda cell: notation.ids("item", [cell])[0] in needed
     if isinstance(row, dict): return key not in row or named(row[key])
-    fits = isinstance(row, list) and source.kind == "table" and key in source.columns and len(row) == len(source.columns)
-    return not fits or named(row[source.columns.index(key)])
+    columns = source.columns if isinstance(row, list) and source.kind == "table" else ()
+    fits = key in columns and len(row) == len(columns)
+    return not fits or named(row[columns.index(key)])
 
 # %% ../nbs/06_sampling.ipynb #ceddce2a
 def _naming_lines(batch, quick, exact, wanted):
     "Indices of the lines of a block that name one of the wanted items, or may do so."
     buffer, found = batch.buffer.obj, []
     for first in range(0, len(batch), 500):
-        found += quick.findall(batch.buffer, int(batch.starts[first]), int(batch.ends[min(first + 500, len(batch)) - 1]))
+        last = min(first + 500, len(batch)) - 1
+        found += quick.findall(batch.buffer, int(batch.starts[first]), int(batch.ends[last]))
         time.sleep(0) # a search holds Python's lock: let the thread that reads ahead have its turn
-    if len(found) == len(batch) and not any(sign in b"\n".join(found) for sign in (b"\\", b'" ', b' "')):
-        named = np.flatnonzero(np.fromiter(map(wanted.__contains__, found), bool, len(found))).tolist()
-        if all(buffer.find(found[i], batch.starts[i], batch.ends[i]) >= 0 for i in named): return named
+    odd = lambda found: any(sign in b"\n".join(found) for sign in (b"\\", b'" ', b' "'))
+    if len(found) == len(batch) and not odd(found):
+        named = np.fromiter(map(wanted.__contains__, found), bool, len(found))
+        named = np.flatnonzero(named).tolist()
+        at = lambda i: buffer.find(found[i], batch.starts[i], batch.ends[i])
+        if all(at(i) >= 0 for i in named): return named
     return [i for i in range(len(batch)) if _may_name(batch[i], exact, wanted)]
 
+# %% ../nbs/06_sampling.ipynb #9628b4ca
 def _may_name(line, exact, wanted):
     "Whether a line names a wanted item, or cannot be decided by its bytes."
     known = [v.strip(b'"').strip() for v in exact.findall(line)] if isinstance(line, bytes) else []
     return not known or any(b"\\" in v or b'"%s"' % v in wanted for v in known)
 
+# %% ../nbs/06_sampling.ipynb #b951a197
 def named_in(
     line, # bytes of a line
     key,  # column of the identifier
@@ -254,6 +290,20 @@ def named_in(
     "The identifiers in a line of JSON that cannot be parsed."
     found = _searches([key])[1].findall(line) if isinstance(line, bytes) else []
     return [v.strip(b'"').strip().decode("utf8", "replace") for v in found]
+
+# %% ../nbs/06_sampling.ipynb #d0e00a0f
+def _searches(names):
+    "Patterns that find the value of a key in a line of JSON: a quick one and an exact one."
+    words = [re.escape(name.encode("utf8", "replace")) for name in names]
+    key = b"(?:%s)" % b"|".join(words) if len(words) > 1 else words[0]
+    return re.compile(key + b'"' + _VALUE), re.compile(b'"' + key + b'"' + _VALUE)
+
+# %% ../nbs/06_sampling.ipynb #d7ec74a4
+def _forms(item, width):
+    "How an item may be written: as text, or, when it is a number, without quotes and with a tail."
+    for i in {item, item.lstrip("0")} if width else {item}:
+        yield f'"{i}"'
+        if i[:1] in "-.0123456789": yield from (i, f"{i}.0", f'"{i}.0"')
 
 # %% ../nbs/06_sampling.ipynb #ebe7a56a
 def rows_naming(
@@ -263,26 +313,14 @@ def rows_naming(
     notation=Notation(), # `Notation` of the file
 ):          # (list of [line, row] that name one of them, or may do so, and the number of rows seen)
     "Find the rows of the needed items in one pass; rows of other items are not parsed."
-    quick, exact = _searches([key] if key in source.columns else [n.strip() for n in key.split("|")])
-    wanted = {form.encode("utf8", "replace") for i in needed for form in _forms(i, notation.width)}
+    names = [key] if key in source.columns else [n.strip() for n in key.split("|")]
+    forms = {form for i in needed for form in _forms(i, notation.width)}
+    search = *_searches(names), {form.encode("utf8", "replace") for form in forms}
     rows, seen = [], 0
     for batch in batches_of(source):
         seen += len(batch)
-        if isinstance(batch, LineBatch) and source.kind == "json lines":
-            some = _naming_lines(batch, quick, exact, wanted)
-        else: some = [i for i in range(len(batch)) if _names_wanted(batch[i], source, key, needed, notation)]
+        named = lambda i: _names_wanted(batch[i], source, key, needed, notation)
+        by_bytes = isinstance(batch, LineBatch) and source.kind == "json lines"
+        some = _naming_lines(batch, *search) if by_bytes else filter(named, range(len(batch)))
         rows += [[int(batch.lines[i]), batch[i]] for i in some]
     return rows, seen
-
-# %% ../nbs/06_sampling.ipynb #d0e00a0f
-def _searches(names):
-    "Patterns that find the value of a key in a line of JSON: a quick one and an exact one."
-    words = [re.escape(name.encode("utf8", "replace")) for name in names]
-    key = b"(?:%s)" % b"|".join(words) if len(words) > 1 else words[0]
-    return re.compile(key + b'"' + _VALUE), re.compile(b'"' + key + b'"' + _VALUE)
-
-def _forms(item, width):
-    "How an item may be written: as text, or, when it is a number, without quotes and with a tail."
-    for i in {item, item.lstrip("0")} if width else {item}:
-        yield f'"{i}"'
-        if i[:1] in "-.0123456789": yield from (i, f"{i}.0", f'"{i}.0"')
