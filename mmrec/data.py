@@ -10,16 +10,15 @@ __all__ = ['PICTURE_SUFFIXES', 'CleaningLog', 'Plan', 'item_mapping', 'item_colu
 
 # %% ../nbs/07_data.ipynb #d579dab6
 import math, os, re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from .core import (MmrecError, PALETTE, figure_style, file_sha256, no_gc, os_errors,
-                        read_json)
+                        read_json, unchanged)
 from .ratings import RatingScale, STARS, rating_key
-from .reading import MendedRow, parse_row, sniff
+from .reading import MendedRow, _files, parse_row, sniff
 
 # %% ../nbs/07_data.ipynb #bcdd324a
 from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url, cells_of,
@@ -82,6 +81,7 @@ class Plan:
     items: list       # (`Source`, mapping, `Notation`) of each file of items; else of the reviews
     listed: bool      # whether there is a file of items
     guessed: list     # sentences that say what was recognised, guessed and decided
+    named: bool       # whether the caller named the scale
 
 # %% ../nbs/07_data.ipynb #59dc62ea
 @patch(as_prop=True)
@@ -287,9 +287,9 @@ def make_plan(
                                             of_items))]
     notation, parts = _notations(source, mapping, notation, evidence, pairs, bool(items),
                                  day_first, guessed)
-    scale, has_text = _scale(scale, format, evidence, source, guessed), "text" in mapping
-    return Plan(source, format, mapping, notation, scale, has_text and not keep_empty_text, parts,
-                bool(items), guessed)
+    chosen, has_text = _scale(scale, format, evidence, source, guessed), "text" in mapping
+    return Plan(source, format, mapping, notation, chosen, has_text and not keep_empty_text, parts,
+                bool(items), guessed, scale is not None)
 
 # %% ../nbs/07_data.ipynb #930a2b31
 def parse_rows(
@@ -800,7 +800,7 @@ def _load_reviews(plan, sample, how, seed, log):
 def check_left(
     frame, # what is left of the reviews
     read,  # how many were read
-    given, # the scale that the caller named, or None
+    given, # whether the caller named the scale
     scale, # the scale used
     log,   # `CleaningLog`
     path,  # the file, for messages
@@ -812,7 +812,7 @@ def check_left(
     outside = int(removed.rows[removed.rule.str.startswith("rating")].sum())
     if not len(frame): raise MmrecError(f"no review is left after cleaning: {reasons}", where=path,
                                         fix="check the rating column and the scale")
-    if given is None and outside > read/2:
+    if not given and outside > read/2:
         raise MmrecError(f"most ratings do not fit the scale {scale.spec}: {reasons}", where=path,
                          fix="name the scale, e.g. scale='0-10'")
 
@@ -894,17 +894,24 @@ def load_dataset(
     dates=None,            # 03/04/2018: 'day-first' or 'month-first'; None: what the rows show
 ):                         # Dataset
     "Read, sample, clean and join reviews and items."
-    plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
-    log, path = CleaningLog(_places(plan)), plan.source.path
-    table, drawn, seen = _load_reviews(plan, sample, how, seed, log)
-    check_left(table, drawn, scale, plan.scale, log, path)
-    head = sample if how == "head" and plan.listed else None
-    found, items_seen = _found_items(plan, set(table.item), head, log)
-    table, found = join_tables(table, found, head, log)
-    found = place_images(found, plan.folder, images, log)
-    draw, read = dict(how=how if sample else "all", n=sample, seed=seed), (seen, items_seen)
-    return Dataset(name or data_name(path), table, found, plan.scale, log.table(),
-        _source(plan, draw, read, table, found), is_made_up(plan.files[0].parent))
+    with unchanged(_named_files(reviews, items)):
+        plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
+        log, path = CleaningLog(_places(plan)), plan.source.path
+        table, drawn, seen = _load_reviews(plan, sample, how, seed, log)
+        check_left(table, drawn, plan.named, plan.scale, log, path)
+        head = sample if how == "head" and plan.listed else None
+        found, items_seen = _found_items(plan, set(table.item), head, log)
+        table, found = join_tables(table, found, head, log)
+        found = place_images(found, plan.folder, images, log)
+        draw, read = dict(how=how if sample else "all", n=sample, seed=seed), (seen, items_seen)
+        return Dataset(name or data_name(path), table, found, plan.scale, log.table(),
+            _source(plan, draw, read, table, found), is_made_up(plan.files[0].parent))
+
+# %% ../nbs/07_data.ipynb #9121c7d8
+def _named_files(reviews, items):
+    "The files that a caller names."
+    tables = items if isinstance(items, (list, tuple)) else [items] if items else []
+    return [file for table in (reviews, *tables) for file in _files(table)]
 
 # %% ../nbs/07_data.ipynb #c259af9f
 def _source(plan, draw, read, reviews, items):

@@ -341,7 +341,7 @@ def _convert(making, plan, seed, name, key):
     "Write the tables into the folder `making`."
     buckets, events, log, ratings, seen = _scatter_reviews(plan, making, seed)
     item_rows = _write_reviews(buckets, making/"reviews.parquet", seed)
-    check_left(item_rows, seen, None, plan.scale, log, plan.source.path)
+    check_left(item_rows, seen, plan.named, plan.scale, log, plan.source.path)
     buckets, more, items_seen, reviewed = _scatter_items(plan, item_rows, making)
     _write_items(buckets, making/"items.parquet", list(item_rows), more if plan.listed else [])
     with _writer(making/"events.parquet", EVENT_COLUMNS) as out:

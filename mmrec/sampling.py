@@ -289,6 +289,7 @@ def named_in(
 ):        # identifiers that the line names, as far as its bytes show
     "The identifiers in a line of JSON that cannot be parsed."
     found = _searches([key])[1].findall(line) if isinstance(line, bytes) else []
+    if any(b"\\" in v for v in found): return [] # written with escapes: it may be any
     return [v.strip(b'"').strip().decode("utf8", "replace") for v in found]
 
 # %% ../nbs/06_sampling.ipynb #d0e00a0f
