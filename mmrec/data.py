@@ -894,7 +894,7 @@ def load_dataset(
     dates=None,            # 03/04/2018: 'day-first' or 'month-first'; None: what the rows show
 ):                         # Dataset
     "Read, sample, clean and join reviews and items."
-    with unchanged(_named_files(reviews, items)):
+    with unchanged(_files_named(reviews, items)):
         plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
         log, path = CleaningLog(_places(plan)), plan.source.path
         table, drawn, seen = _load_reviews(plan, sample, how, seed, log)
@@ -908,7 +908,7 @@ def load_dataset(
             _source(plan, draw, read, table, found), is_made_up(plan.files[0].parent))
 
 # %% ../nbs/07_data.ipynb #9121c7d8
-def _named_files(reviews, items):
+def _files_named(reviews, items):
     "The files that a caller names."
     tables = items if isinstance(items, (list, tuple)) else [items] if items else []
     return [file for table in (reviews, *tables) for file in _files(table)]

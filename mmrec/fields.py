@@ -669,13 +669,13 @@ def add(self:NumberEvidence,
 # %% ../nbs/05_fields.ipynb #4c34f215
 class TextEvidence:
     "Whether a column belongs to the items: the same in all reviews of an item."
-    def __init__(self): self.first, self.same, self.differ = {}, 0, 0
+    def __init__(self): self.first, self.again, self.same, self.differ = {}, {}, 0, 0
 
     @property
     def of_items(self):
-        "Whether the text is the item's."
-        again = self.same - len(self.first)
-        return again >= 3 and self.differ <= again/100 and len(set(self.first.values())) > 1
+        "Whether the text is the item's: several items repeat a text of their own."
+        repeated = self.same - len(self.first)
+        return repeated >= 3 and self.differ <= repeated/100 and len(set(self.again.values())) > 1
 
 # %% ../nbs/05_fields.ipynb #282a30d4
 @patch
@@ -689,8 +689,9 @@ def add(self:TextEvidence,
         if isinstance(text, str): text = text.strip().lower()
         else: text = _digits(text) if isinstance(text, (int, float)) else ""
         if not item or text in _NO_TEXT: continue
-        seen = hash(text)
+        new, seen = item not in self.first, hash(text)
         known = self.first.setdefault(item, seen)
+        if not new and known == seen: self.again[item] = seen
         self.same += known == seen
         self.differ += known != seen
 
