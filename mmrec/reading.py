@@ -942,7 +942,7 @@ def _sniff_table(path, head):
     for delimiters in [[named[1]]] if named else DELIMITERS:
         tries = {d: _cut(lines[bool(named):], d) for d in delimiters}
         delimiter = max(tries, key=tries.get)
-        if tries[delimiter][2] >= (.9 if delimiter == " " else .4): break # prose has blanks, too
+        if tries[delimiter][2] >= (.6 if delimiter == " " else .4): break # prose has blanks, too
     else:
         raise MmrecError(f"no table and no JSON records: it begins {(lines[0][1] or '')[:40].strip()!r}", where=path,
                          fix="give a JSON lines, CSV or Parquet file")
