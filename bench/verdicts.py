@@ -1,6 +1,6 @@
 """Are verdicts on claims right where the truth is known? Worlds without an effect whose columns cost something, and worlds with one.
 
-    python bench/verdicts.py                 250 families of three claims a setting (ten minutes); then fitted models in 40 worlds each (ten minutes on one core)
+    python bench/verdicts.py                 250 families of three claims a setting (ten minutes); then fitted models in 80 worlds each (half an hour on one core)
     python bench/verdicts.py --fitted 0      without the fitted models
 
 The rule is that of chapter 19: *helps* and *hurts* need the gain and the gain over the control. Beside it stands the verdict by the gain alone.
@@ -99,7 +99,7 @@ def check_fitted(worlds, n, columns=300, seeds=3):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=250, help="families of claims a setting (default 250)")
-    parser.add_argument("--fitted", type=int, default=40, help="worlds with fitted models of 4,000 reviews; an eighth as many of 25,000 (default 40; 0: none)")
+    parser.add_argument("--fitted", type=int, default=80, help="worlds with fitted models of 4,000 reviews; an eighth as many of 25,000 (default 80; 0: none)")
     args = parser.parse_args()
     if args.worlds: check_rule(args.worlds)
     if args.fitted:
