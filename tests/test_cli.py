@@ -32,6 +32,12 @@ def table(tmp_path):
     return path
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    "Runs without figures, which take half of a small run's time, for tests that look at numbers or at what is said."
+    monkeypatch.setattr(pipeline, "save_figures", lambda *args, **kwargs: None)
+
+
 def options(tmp_path, *more):
     "Quick settings, everything below `tmp_path`."
     return ["--text", "tfidf", "--image", "none", "--epochs", "2", "--draws", "50", "--protocols", "honest",
@@ -72,6 +78,7 @@ def test_a_table_of_ones_own(tmp_path, table, capsys):
     assert main(["report", str(folder)]) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_both_protocols_agree_on_nothing_but_the_data(tmp_path, table):
     assert main(["run", "--reviews", str(table), *options(tmp_path), "--protocols", "honest", "course"]) == 0
     protocols = read_json(next((tmp_path/"runs").iterdir())/"metrics.json")["protocols"]
@@ -80,6 +87,7 @@ def test_both_protocols_agree_on_nothing_but_the_data(tmp_path, table):
     assert protocols["honest"]["leakage"]["same product in training"] == 0 < protocols["course"]["leakage"]["same product in training"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_half_stars_run_through(tmp_path):
     half = ratings().assign(rating=lambda t: t.rating/2)
     half.to_csv(tmp_path/"half.csv", index=False)
@@ -90,6 +98,7 @@ def test_half_stars_run_through(tmp_path):
     assert majority["MAE"] < 1 # in units of the scale: half of what it is in stars
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_named_classes_run_through(tmp_path):
     named = ratings().assign(rating=lambda t: np.where(t.rating > 3, "good", np.where(t.rating == 3, "ok", "bad")))
     named.to_csv(tmp_path/"named.csv", index=False)
@@ -147,6 +156,7 @@ def test_folder_without_permission(nobodys, capfd):
     assert "permission" in said and "runs" in said
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_full_disk_half_way(tmp_path, table, capfd, monkeypatch):
     def full(*_): raise OSError(errno.ENOSPC, "No space left on device", "metrics.json")
     monkeypatch.setattr(pipeline, "write_json", full)
@@ -158,6 +168,7 @@ def test_full_disk_half_way(tmp_path, table, capfd, monkeypatch):
 @pytest.mark.parametrize("stage", ["read_data", "documents", "text_vectors", "tfidf_logreg", "fit_network", "save_figures", "write_report"])
 def test_ctrl_c_in_each_stage(tmp_path, table, capfd, monkeypatch, stage):
     def stop(*_, **__): raise KeyboardInterrupt
+    if stage == "write_report": monkeypatch.setattr(pipeline, "save_figures", lambda *args, **kwargs: None)
     monkeypatch.setattr(pipeline, stage, stop)
     assert main(["run", "--reviews", str(table), *options(tmp_path)]) == 130
     assert "run the same command to go on" in capfd.readouterr().err
@@ -173,6 +184,7 @@ def test_a_real_ctrl_c_and_a_second_try(tmp_path):
     assert subprocess.run(command, capture_output=True).returncode == 0 and (tmp_path/"shop"/"shop.json").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_unreachable_pictures_do_not_stop_a_run(tmp_path, capsys):
     reviews = ratings()
     reviews.to_csv(tmp_path/"reviews.csv", index=False)
@@ -196,6 +208,7 @@ def test_describe_draws_a_card(tmp_path, table, capsys):
     assert said.startswith("reviews: always guessing “5” is right in") and "all 300 rows" in said and (tmp_path/"card.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_on_converted_tables_gives_the_same_numbers(tmp_path, table, capsys):
     assert main(["convert", str(tmp_path/"tables"), "--reviews", str(table)]) == 0
     assert "next: mmrec run --reviews" in capsys.readouterr().out
@@ -205,6 +218,7 @@ def test_a_run_on_converted_tables_gives_the_same_numbers(tmp_path, table, capsy
     assert main(["describe", "--reviews", str(tmp_path/"tables"), "--sample", "50"]) == 0 and "all 300 rows" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("draw", ["stars", "balanced", "users", "1-core"])
 def test_rows_are_drawn_as_asked(tmp_path, table, draw):
     assert main(["run", "--reviews", str(table), *options(tmp_path), "--sample", "150", "--draw", draw]) == 0
@@ -342,6 +356,7 @@ def test_examples_run(desk, monkeypatch, capfd, name, line):
     "On a small shop and small tables; those of `fetch` need the network and are tried with a host of our own below."
     monkeypatch.chdir(desk)
     ready(desk, name, line)
+    if line != "mmrec run": monkeypatch.setattr(pipeline, "save_figures", lambda *args, **kwargs: None)
     assert main([*words(line), *QUICK.get(words(line)[0], "").split()]) == 0, capfd.readouterr().err
     assert capfd.readouterr().out
 
