@@ -5,7 +5,7 @@ import fuzz
 from mmrec import fields
 from mmrec.core import MmrecError
 
-CASES = dict(files=14, cells=10, configs=40, converted=12, stored=15, headers=15, pictures=60) # runs and networks are left to `make fuzz`
+CASES = dict(files=32, cells=20, configs=60, converted=20, stored=25, headers=30, pictures=100) # runs and networks are left to `make fuzz`
 
 
 @pytest.mark.parametrize("reader", CASES)
