@@ -50,7 +50,7 @@ def make_files(rng):
     "Reviews, sometimes in two files, sometimes with items, and how they are loaded."
     write, n_items = make.notations(rng), rng.choice((3, 30, 300))
     names, items = rng.choice(make.NAMES), rng.choice(make.ITEMS)
-    n = rng.choice((1, 5, 50, 300, 1000, 2500))
+    n = rng.choice((1, 5, 50, 300, 1000, 2500, 5000))
     state, parts = rng.getstate(), rng.choice((1, 1, 1, 1, 2))
     files = {}
     for k in range(parts):

@@ -5,7 +5,7 @@ import fuzz
 from mmrec import fields
 from mmrec.core import MmrecError
 
-CASES = dict(files=32, cells=20, configs=60, converted=20, stored=25, headers=30, pictures=100) # runs and networks are left to `make fuzz`
+CASES = dict(files=24, cells=16, configs=60, converted=20, stored=25, headers=30, pictures=100) # runs and networks are left to `make fuzz`
 
 
 @pytest.mark.parametrize("reader", CASES)
