@@ -117,7 +117,7 @@ def _card(found):
 def _converted(folder, reviews, items, choices, found):
     "Converted tables give the same data set."
     made = refused(parquet.convert, folder/"tables", reviews, items, **choices["load"])
-    if choices["draw"]["sample"] is None: must(failed(made) == failed(found) or "do not fit the scale" in str(found), f"load says {found!r:.200}, convert {made!r:.200}")
+    if choices["draw"]["sample"] is None: must(failed(made) == failed(found) or "do not fit the scale" in str(found), f"load and convert disagree: {str(found):.200}; {str(made):.200}")
     if failed(made) or failed(found): return
     again = refused(parquet.load_converted, made, **choices["draw"])
     must(not failed(again), f"converted, but not loaded: {again!r:.300}")
