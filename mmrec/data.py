@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PICTURE_SUFFIXES', 'CleaningLog', 'Plan', 'item_mapping', 'item_columns_in', 'infer_scale', 'make_plan', 'parse_rows',
            'drop_rows', 'review_table', 'clean_reviews', 'drop_repeats', 'item_table', 'one_row_each', 'find_images',
-           'place_images', 'Dataset', 'rows_removed', 'check_left', 'merge_items', 'join_tables', 'load_dataset',
-           'data_name', 'file_facts', 'is_made_up', 'plot_cleaning']
+           'place_images', 'Dataset', 'rows_removed', 'check_left', 'no_items', 'merge_items', 'join_tables',
+           'load_dataset', 'data_name', 'file_facts', 'is_made_up', 'plot_cleaning']
 
 # %% ../nbs/07_data.ipynb #d579dab6
 import math, os, re
@@ -825,10 +825,14 @@ def _load_items(plan, needed, head, log):
         frame = one_row_each(item_table(rows, mapping, source.columns, log, notation), log)
         table, seen = frame if table is None else merge_items(table, frame), seen + read
     if len(table): return table, seen
+    raise no_items(plan, seen, needed)
+
+def no_items(plan, seen, needed):
+    "The error for items of which no review speaks."
     some = f"the reviews' look like {', '.join(sorted(needed)[:3])}"
-    raise MmrecError(f"no review's item is among its {seen:,} items ({some})",
-                     where=plan.items[0][0].path, fix="check that both files belong together, "
-                     "and name the column of the identifier")
+    return MmrecError(f"no review's item is among its {seen:,} items ({some})",
+                      where=plan.items[0][0].path, fix="check that both files belong together, "
+                      "and name the column of the identifier")
 
 # %% ../nbs/07_data.ipynb #ab0d7850
 def merge_items(

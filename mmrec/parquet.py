@@ -20,7 +20,7 @@ from .fields import cells_of
 from .sampling import check_mapped, check_way, choose_lines, key_table, named_in, priorities
 from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats,
                         file_facts, is_made_up, item_table, join_tables, make_plan, merge_items,
-                        one_row_each, parse_rows, place_images, review_table)
+                        no_items, one_row_each, parse_rows, place_images, review_table)
 
 # %% ../nbs/08_parquet.ipynb #fa104c7e
 EDITION = 2  # of the tables and of the rules by which they are cleaned
@@ -214,19 +214,21 @@ def _write_reviews(buckets, path, seed):
 def _scatter_items(plan, item_rows, making):
     "Read and scatter all items: buckets, events, rows read, first row of items without reviews."
     buckets = Buckets(making/"item-buckets", ITEM_COLUMNS | dict(file="int64"))
-    events, seen, reviewed = [], 0, len(item_rows)
+    events, seen, reviewed, met = [], 0, len(item_rows), not plan.listed
     for number, (source, mapping, notation) in enumerate(plan.items):
         place = 0
         for batch in batches_of(source):
             log = EventLog()
             frame = _item_batch(batch, place, source, mapping, notation, log).assign(file=number)
             frame["item_row"] = [item_rows.setdefault(i, len(item_rows)) for i in frame.item]
+            met = met or bool((frame["item_row"] < reviewed).any())
             buckets.add(frame, frame.item_row.to_numpy()//(4*GROUP))
             rows, key = dict(zip(frame.line, frame.item_row)), mapping["item"]
             told = log.events if plan.listed else []
             events += [_with_rows(e, rows, batch, key, item_rows) for e in told]
             place, seen = place + len(batch), seen + len(batch)
     buckets.close()
+    if not met: raise no_items(plan, seen, list(item_rows)[:reviewed])
     return buckets, events, seen, reviewed
 
 # %% ../nbs/08_parquet.ipynb #f24a2f09

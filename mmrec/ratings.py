@@ -248,12 +248,13 @@ def _infer_numbers(counts, top=None):
     if top in (None, 1) and set(counts) in ({0.}, {0., 1.}, {-1., 1.}):
         return RatingScale.parse("thumbs")
     common = [k for k, n in counts.items() if n >= total/1000]
-    step = next((s for s in (1, .5) if all(abs(k/s - round(k/s)) < 1e-6 for k in common)), None)
+    huge = max(map(abs, common)) > 1e9 # more than any scale
+    step = next((s for s in (1, .5) if not huge and all(abs(k/s - round(k/s)) < 1e-6 for k in common)), None)
     low = low if low <= 0 else step or 0
     if total < 200 and not top: high = next((h for h in (5, 10) if high <= h), high)
     if step is not None and (high - low)/step <= 20:
         return RatingScale.parse(f"{low:g}-{max(high, low + step):g}:{step:g}")
-    if spec := _even_steps(common): return RatingScale.parse(spec)
+    if not huge and (spec := _even_steps(common)): return RatingScale.parse(spec)
     raise MmrecError(
         f"{len(counts)} different ratings from {low:g} to {high:g}: too many for classes",
         fix="say which belong together, e.g. scale 'low=0..33<middle=34..66<high=67..100'")

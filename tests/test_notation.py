@@ -323,3 +323,14 @@ def test_messy_tables_load_alike_raw_and_converted(tmp_path, seed):
         assert raw.source["guessed"] == load_converted(tables, n, how, seed).source["guessed"]
         removed = raw.log[(raw.log.table == "reviews") & (raw.log.action == "removed")].rows.sum()
         if how == "all": assert raw.source["read"]["reviews"] == len(raw.reviews) + removed
+
+
+def test_items_of_other_reviews_are_refused_by_loader_and_converter(tmp_path):
+    path, items = table(tmp_path/"r.csv", reviews(6)), table(tmp_path/"i.csv", dict(item=["x", "y"], title=["a", "b"]))
+    for attempt in (lambda: load_dataset(path, items), lambda: convert(tmp_path/"out", path, items)):
+        with pytest.raises(MmrecError, match="no review's item is among its 2 items"): attempt()
+
+
+@pytest.mark.parametrize("huge", [1e308, 1.7e308, 1e18])
+def test_marks_without_bound_are_no_scale(huge):
+    with pytest.raises(MmrecError, match="too many for classes"): RatingScale.infer([1.0, 3.0, huge]*5)
