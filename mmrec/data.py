@@ -176,9 +176,11 @@ def _items_words(evidence, mapping):
     return found # a time that is the items' is of no use, and is only said
 
 # %% ../nbs/07_data.ipynb #c5645afb
+def _each(items): return items if isinstance(items, (list, tuple)) else [items] if items else []
+
 def _item_files(items, format, item_columns, key, guessed):
     "Each file of items with its mapping."
-    paths = items if isinstance(items, (list, tuple)) else [items] if items else []
+    paths = _each(items)
     return item_mapping(paths, format, item_columns, key, guessed) if paths else []
 
 # %% ../nbs/07_data.ipynb #9040db94
@@ -914,8 +916,7 @@ def load_dataset(
 # %% ../nbs/07_data.ipynb #9121c7d8
 def _files_named(reviews, items):
     "The files that a caller names."
-    tables = items if isinstance(items, (list, tuple)) else [items] if items else []
-    return [file for table in (reviews, *tables) for file in _files(table)]
+    return [file for table in (reviews, *_each(items)) for file in _files(table)]
 
 # %% ../nbs/07_data.ipynb #c259af9f
 def _source(plan, draw, read, reviews, items):

@@ -18,8 +18,9 @@ from .ratings import RatingScale
 from .reading import _files, batches_of
 from .fields import cells_of
 from .sampling import check_mapped, check_way, choose_lines, key_table, named_in, priorities
-from .data import (CleaningLog, Dataset, check_left, clean_reviews, data_name, drop_repeats,
-                        file_facts, is_made_up, item_table, join_tables, make_plan, merge_items,
+from .data import (_each, _files_named, CleaningLog, Dataset, check_left,
+                        clean_reviews, data_name, drop_repeats, file_facts, is_made_up, item_table,
+                        join_tables, make_plan, merge_items,
                         no_items, one_row_each, parse_rows, place_images, review_table)
 
 # %% ../nbs/08_parquet.ipynb #fa104c7e
@@ -304,8 +305,6 @@ def _is_done(folder, key):
     return False
 
 # %% ../nbs/08_parquet.ipynb #2cf3caa7
-def _each(items): return items if isinstance(items, (list, tuple)) else [items] if items else []
-
 def _stamps(files):
     "Path, size and time of change of each file."
     found = [Path(p) for p in _files(files)]
@@ -333,7 +332,7 @@ def convert(
     with claimed(folder) as making:
         if _is_done(folder, key): return folder # by the process that was waited for
         making.mkdir()
-        with unchanged(p for files in (reviews, *_each(items)) for p in _files(files)):
+        with unchanged(_files_named(reviews, items)):
             _convert(making, make_plan(reviews, items, *given), seed, name, key)
         publish(making, folder)
     return folder

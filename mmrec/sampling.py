@@ -11,7 +11,7 @@ import itertools, operator, re, time
 import numpy as np
 import pandas as pd
 from .core import MmrecError, no_gc
-from .fields import Notation, as_id, cells_of, survey
+from .fields import Notation, cells_of, survey
 from .ratings import rating_key
 from .reading import LineBatch, batches_of, parse_row
 
