@@ -188,7 +188,7 @@ def fit(self:RatingClassifier,
     with contextlib.ExitStack() as stack:
         stack.enter_context(_seeded(keras, self.seed))
         self.network_ = build_network(X.shape[1], len(self.classes_), self.hidden, self.dropout, self.learning_rate, self.seed)
-        begun = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: stack.close())
+        begun = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: stack.close()) # its step is traced by then
         log = self.network_.fit(*train, validation_data=valid, epochs=self.epochs, batch_size=self.batch_size, validation_batch_size=1024, verbose=0,
             class_weight=balanced_weights(train[1]) if self.class_weight == "balanced" else None, callbacks=[begun, *self._callbacks(keras, stop)])
     self.history_ = pd.DataFrame(log.history).rename_axis("epoch").reset_index()

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import ORDERED, PALETTE, MmrecError, figure_style
+from .core import MADE, ORDERED, PALETTE, MmrecError, figure_style
 from .images import ImageError, open_picture
 
 # %% ../nbs/18_evaluation.ipynb #940c4667
@@ -347,13 +347,14 @@ def read_gallery(
 # %% ../nbs/18_evaluation.ipynb #efd3c680
 def policy(
     *scripts, # the page's own scripts, as they stand between their tags
-):            # HTML of a <meta>, which must stand before the first script
-    "A content security policy: no script but these, no request at all."
+):            # HTML of two <meta>, which must stand before the first script
+    "Who made a page, and a content security policy: no script but these, no request at all."
     digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     own = [" ".join(["script-src", *(f"'sha256-{d}'" for d in digests)])] if scripts else []
     rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", *own,
              "base-uri 'none'", "form-action 'none'"]
-    return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
+    return (f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
+            f'<meta name="generator" content="{MADE.decode()}">')
 
 def alone(
     inner, # HTML of a part, such as a gallery

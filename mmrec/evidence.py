@@ -19,7 +19,8 @@ import pandas as pd
 from fastcore.basics import patch
 from sklearn.base import clone
 from . import evaluation as ev
-from .core import PALETTE, MmrecError, StageMeter, atomic_path, content_key, progress
+from .core import (PALETTE, MmrecError, StageMeter, atomic_path, content_key, progress, publish_free,
+                        workplace)
 from .shop import CAUSES, PICTURE, STYLES, TEXT, fashion_world, mentions
 from .features import encode
 from .text import text_encoder
@@ -631,11 +632,12 @@ def compare(
     names = dict(transformer=f"text:{transformer}", pictures=f"image:{config.image.partition(':')[0]}")
     claims, results = judge_claims(study, Trial(fusion=fusion, model=model, split=config.split), range(seeds), Path(config.data)/"trials", **names)
     table = ablation_table(study, results, config.draws)
-    out = Path(config.out)/f"compare-{content_key(study.key, fusion, model, seeds, config.split)}"
-    for name, frame in dict(claims=claims.reset_index(), ablation=table).items():
-        with atomic_path(out/f"{name}.csv") as tmp: frame.to_csv(tmp, index=False)
-    with atomic_path(out/"ablation.png") as tmp:
+    key = content_key(study.key, fusion, model, seeds, config.split, config.draws)
+    with workplace(config.out, f"compare-{key}") as making:
+        for name, frame in dict(claims=claims.reset_index(), ablation=table).items():
+            frame.to_csv(making/f"{name}.csv", index=False)
         figure = plot_ablation(table).figure
-        figure.savefig(tmp, dpi=110); plt.close(figure)
+        figure.savefig(making/"ablation.png", dpi=110); plt.close(figure)
+        out = publish_free(making, Path(config.out)/making.name)
     for line in [*study.memo["notes"], *(f"{claim}: {verdict}" for claim, verdict in claims["verdict"].items())]: say(line)
     return out

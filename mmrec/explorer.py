@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from .core import MmrecError, atomic_path, os_errors, read_json
+from .core import MADE, MmrecError, atomic_path
 from .evaluation import policy, thumbnail
 from .images import ImageError, open_picture
 from .report import STYLE, as_run_writes, data_line, read_metrics, run_file, run_table
@@ -638,5 +638,5 @@ def write_explorer(
     e = Explorer(folder, protocol)
     with as_run_writes(folder, "items.parquet"):
         page = _page(e, n, reviews, k, megabytes).encode("utf8", "replace")
-    with atomic_path(e.folder/"explorer.html") as tmp: tmp.write_bytes(page)
+    with atomic_path(e.folder/"explorer.html", MADE) as tmp: tmp.write_bytes(page)
     return e.folder/"explorer.html"

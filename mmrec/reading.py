@@ -33,8 +33,8 @@ _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UT
 
 # %% ../nbs/04_reading.ipynb #4a9f1963
 class _Unpacked(io.BufferedReader):
-    "The unpacked bytes of a file; `position` is the place in the file itself, for a progress bar."
-    def __init__(self, raw, stream): self.file = raw; super().__init__(stream, 1 << 20)
+    "The unpacked bytes of a file; `position` is the place in the file itself, `wide` says that it was UTF-16 or UTF-32."
+    def __init__(self, raw, stream, wide=None): self.file, self.wide = raw, wide; super().__init__(stream, 1 << 20)
     @property
     def position(self): return self.file.tell()
 
@@ -86,13 +86,18 @@ def _torn(path, error):
 # %% ../nbs/04_reading.ipynb #6fe09222
 def _as_utf8(unpacked, encoding=None):
     "The stream without its byte order mark, as UTF-8."
-    start = unpacked.peek(4)[:4]
-    mark, marked = next(((m, e) for m, e in _MARKS.items() if start.startswith(m)), (b"", None))
-    if marked == "utf-8": unpacked.read(3)
-    encoding = marked or encoding
+    start = unpacked.peek(64)[:64]
+    mark, wide = next(((m, e) for m, e in _MARKS.items() if start.startswith(m)), (b"", _unmarked(start)))
+    if wide == "utf-8": unpacked.read(3)
+    encoding = wide or encoding
     if encoding in (None, "utf-8"): return unpacked
-    recoded = _Unpacked(unpacked.file, _Recoded(unpacked, encoding))
-    return recoded
+    return _Unpacked(unpacked.file, _Recoded(unpacked, encoding), wide)
+
+def _unmarked(start):
+    "UTF-16 without a mark shows in the zeros beside the letters of its beginning."
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if len(start) < 8 or min(even, odd) or max(even, odd) < len(start)/4: return None
+    return "utf-16-le" if odd else "utf-16-be"
 
 # %% ../nbs/04_reading.ipynb #d9c8a5be
 def _archive(path, kind, members, command):
@@ -473,13 +478,17 @@ def sniff(
 # %% ../nbs/04_reading.ipynb #9ba0fec5
 def _sniff_file(path):
     "The `Source` of one file."
-    with open_bytes(path) as f: head = f.read(1 << 20)
+    with open_bytes(path) as f: head, wide = f.read(1 << 20), f.wide
     if not head.strip(): raise MmrecError("the file is empty", where=path, fix="check that it was downloaded or written completely")
     if head[:4] == b"PAR1": return _parquet_source(path)
     if head[257:262] == b"ustar": raise _archive(path, "a tar archive", _tar_members, "tar xf")
     control = len(re.findall(rb"[\x00-\x08\x0e-\x1f]", head[:65536]))
     if control > .05*len(head[:65536]): raise MmrecError("a binary file, not text", where=path, fix="give a JSON lines, CSV or Parquet file")
-    return (_sniff_lines if head.lstrip()[:1] in (b"{", b"[") else _sniff_table)(path, head)
+    records = head.lstrip()[:1] in (b"{", b"[") and not _BRACKETED.match(head)
+    source = (_sniff_lines if records else _sniff_table)(path, head)
+    return replace(source, recognised=(f"encoding {wide}", *source.recognised)) if wide else source
+
+_BRACKETED = re.compile(rb"\s*(\[[^\W\d][\w ]*\]|\{[^\W\d][\w ]*\})") # a first cell such as [user]
 
 # %% ../nbs/04_reading.ipynb #506ba754
 def _files(path):
@@ -776,7 +785,7 @@ def _survey(path, size=1 << 23):
             idle = _idle(path, idle + len(block) if block.isspace() or not re.search(rb"[\r\n]", block) else 0)
             if not block.isascii(): _odd_lines(block, seen, odd)
             if block.count(b"\r") > block.count(b"\r\n"): seen["CR"] += len(re.findall(rb"\r(?!\r*\n)", block))
-            seen.update({"LF": block.count(b"\n"), "quotes": block.count(b'"')})
+            seen.update({"LF": block.count(b"\n"), "quotes": block.count(b'"'), "escapes": block.count(b'\\"')})
     return seen, odd
 
 # %% ../nbs/04_reading.ipynb #c85a1668
@@ -970,11 +979,11 @@ def _with_line_ends(source, seen):
 
 # %% ../nbs/04_reading.ipynb #2144d1ad
 def _with_quoting(source, seen, lines):
-    "Whether quotes enclose cells, decided by all lines that hold one; and whether a backslash protects a quote."
+    "Whether quotes enclose cells, decided by all lines that hold one."
     if not seen["quotes"]: return source
-    d, text, rows = source.delimiter, "".join(t or "" for _, t in lines), [row for _, row, _ in _records(lines, source)]
-    escaped = bool(re.search(rf'[^\\]\\"(?!{re.escape(d)}|$)', text, re.M)) and '""' not in text.replace(f'{d}""', "")
-    source = replace(source, escaped=escaped, spaced=_spaced(lines, d), numbers=_numbers(rows, len(source.columns)))
+    d, rows = source.delimiter, [row for _, row, _ in _records(lines, source)]
+    source = replace(source, escaped=seen["escapes"] > 0 and _escaped(source), spaced=_spaced(lines, d))
+    source = replace(source, numbers=_numbers(rows, len(source.columns)))
     needed = stray = first = 0
     for number, row, line in _records(_text_lines(source, telling=b'"'), source):
         if isinstance(row, (MendedRow, BadRow)): stray, first = stray + 1, first or number
@@ -983,6 +992,15 @@ def _with_quoting(source, seen, lines):
     if not stray or _throughout(lines, d) or 20*needed >= stray: return source
     said = f"quotes are characters, not enclosures: line {first} has one that encloses nothing"
     return replace(source, quoted=False, escaped=False, spaced=False, recognised=(*source.recognised, said))
+
+# %% ../nbs/04_reading.ipynb #b17d1f83
+def _escaped(source):
+    "Whether a backslash protects a quote: in more lines than those with a doubled one."
+    d = re.escape(source.delimiter)
+    def count(sign, pattern):
+        return sum(bool(re.search(pattern, text or "")) for _, text in _text_lines(source, telling=sign))
+    protected = count(b'\\"', rf'[^\\]\\"(?!{d}|$)')
+    return protected > 0 and protected > count(b'""', rf'(?<!{d})(?<!^)""')
 
 # %% ../nbs/04_reading.ipynb #172b4689
 def _throughout(lines, delimiter):

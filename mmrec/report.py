@@ -11,7 +11,7 @@ import base64, os, re, stat
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import MmrecError, atomic_path, foreign, read_json, write_json
+from .core import MADE, MmrecError, atomic_path, foreign, read_json
 from .evaluation import gallery_html, policy, read_gallery
 from .images import ImageError, open_picture
 
@@ -213,5 +213,5 @@ def write_report(
     "Write report.html from what lies in the run folder."
     folder, m = Path(folder), read_metrics(folder)
     with as_run_writes(folder): page = _page(folder, m).encode("utf8", "replace")
-    with atomic_path(folder/"report.html") as tmp: tmp.write_bytes(page)
+    with atomic_path(folder/"report.html", MADE) as tmp: tmp.write_bytes(page)
     return folder/"report.html"

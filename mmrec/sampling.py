@@ -268,7 +268,7 @@ def _naming_lines(batch, quick, exact, wanted):
         last = min(first + 500, len(batch)) - 1
         found += quick.findall(batch.buffer, int(batch.starts[first]), int(batch.ends[last]))
         time.sleep(0) # a search holds Python's lock: let the thread that reads ahead have its turn
-    odd = lambda found: any(sign in b"\n".join(found) for sign in (b"\\", b'" ', b' "'))
+    odd = lambda found: any(sign in b"\n".join(found) for sign in (b"\\", b'" ', b' "', b"{", b"["))
     if len(found) == len(batch) and not odd(found):
         named = np.fromiter(map(wanted.__contains__, found), bool, len(found))
         named = np.flatnonzero(named).tolist()
@@ -280,7 +280,8 @@ def _naming_lines(batch, quick, exact, wanted):
 def _may_name(line, exact, wanted):
     "Whether a line names a wanted item, or cannot be decided by its bytes."
     known = [v.strip(b'"').strip() for v in exact.findall(line)] if isinstance(line, bytes) else []
-    return not known or any(b"\\" in v or b'"%s"' % v in wanted for v in known)
+    unclear = any(b"\\" in v or v[:1] in b"{[" for v in known) # escapes; a record or a list
+    return not known or unclear or any(b'"%s"' % v in wanted for v in known)
 
 # %% ../nbs/06_sampling.ipynb #b951a197
 def named_in(

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from . import evaluation as ev
-from .core import (MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, foreign,
+from .core import (MADE, MmrecError, _plain, atomic_path, claimed, content_key, file_sha256, foreign,
                         is_empty_folder, publish_into)
 from .evidence import said
 from .pipeline import RunConfig, run, versions
@@ -414,7 +414,7 @@ def page(self:Md,
 # %% ../nbs/24_writeup.ipynb #651ee6cc
 TEMPLATE = """
 #let doc = json("doc.json")
-#set document(title: doc.title, author: if doc.author == "" { () } else { doc.author }, date: none)
+#set document(title: doc.title, keywords: ("made by mmrec",), author: if doc.author == "" { () } else { doc.author }, date: none)
 #set page(paper: "a4", margin: (x: 2.3cm, top: 2.2cm, bottom: 2.4cm), numbering: "1 / 1")
 #set text(size: 10.5pt, lang: "en", font: "Libertinus Serif")
 #set par(justify: true, leading: .62em, spacing: .95em)
@@ -1100,7 +1100,8 @@ def _write_md(doc, folder):
         old, _, last = old.rpartition(KEY.partition("{")[0])
         if KEY.partition("{")[0] + last != KEY.format(content_key(old)): raise MmrecError("somebody has written in it", where=path, fix="rename it, then ask again")
     with atomic_path(path) as tmp: tmp.write_text(text + "\n" + KEY.format(content_key(text + "\n")), encoding="utf8")
-    with atomic_path(folder/"paper.bib") as tmp: tmp.write_text(bibtex(doc["works"]), encoding="utf8")
+    with atomic_path(folder/"paper.bib", MADE) as tmp:
+        tmp.write_text(f"% {MADE.decode()}\n\n{bibtex(doc['works'])}", encoding="utf8")
     return path
 
 # %% ../nbs/24_writeup.ipynb #7a33ac46
@@ -1114,7 +1115,7 @@ def write_paper(
     if to not in ("html", "md", "pdf"): raise MmrecError(f"unknown target {to!r}", where="--to", fix="use html, md or pdf")
     folder, doc = Path(folder), paper(folder, author, title)
     if to == "md": return _write_md(doc, folder)
-    with atomic_path(folder/f"paper.{to}") as tmp:
+    with atomic_path(folder/f"paper.{to}", MADE) as tmp:
         if to == "html": tmp.write_text(Html(folder).page(doc), encoding="utf8")
         else: tmp.write_bytes(typeset(doc, folder))
     return folder/f"paper.{to}"

@@ -450,6 +450,23 @@ def test_version_and_help_in_all_their_spellings(capfd):
         assert said.out.startswith(says) and not said.err, argv
 
 
+@pytest.mark.parametrize("streams, code, said", [(">&-", 0, ""), ("2>&-", 0, ""), ("<&- >&- 2>&-", 0, ""), (">/dev/full", 1, "free some space"), (">/dev/full 2>&1", 1, "")])
+def test_streams_that_are_closed_or_full(tmp_path, streams, code, said):
+    "A command does its work without a terminal, and never ends in a traceback."
+    (tmp_path/"r.csv").write_text("user,item,rating,text\n" + "".join(f"u{k},i{k % 9},{k % 5 + 1},schön 品 {k}\n" for k in range(60)), encoding="utf8")
+    done = subprocess.run(f"{shlex.join(MMREC)} describe --reviews r.csv --figure card.png {streams}", shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and said in done.stderr and len(done.stderr.splitlines()) == bool(said)
+    assert (tmp_path/"card.png").exists() == (code == 0)
+
+
+@pytest.mark.parametrize("env", [dict(PYTHONIOENCODING="latin-1"), dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"), dict(PYTHONIOENCODING="ascii:strict")])
+def test_terminals_that_know_few_letters(tmp_path, env):
+    "Letters that the terminal does not know are shown as others or as escapes; the work is done."
+    (tmp_path/"r.csv").write_text("user,item,rating,text\n" + "".join(f"ü{k},名前{k % 9},{k % 5 + 1},schön 品 {k}\n" for k in range(60)) + "u,i1,品,x\n", encoding="utf8")
+    done = subprocess.run([*MMREC, "describe", "--reviews", "r.csv"], capture_output=True, cwd=tmp_path, env={**os.environ, **env})
+    assert done.returncode == 0 and done.stderr == b"" and b"60 reviews" in done.stdout and b"\\u54c1" in done.stdout
+
+
 def test_python_m(): assert subprocess.run([sys.executable, "-m", "mmrec", "--version"], capture_output=True, text=True).stdout.startswith("mmrec ")
 
 

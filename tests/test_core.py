@@ -1,5 +1,5 @@
 "What every chapter relies on: whose a file is, who makes it, what is swept, what reaches a terminal."
-import errno, json, multiprocessing, os, random, signal, stat, subprocess, sys, threading, time
+import errno, fcntl, json, multiprocessing, os, random, signal, stat, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
@@ -137,6 +137,18 @@ def test_a_sweep_that_was_cut_short_is_finished(tmp_path):
     (place/"new"/"half").unlink(); (place/"new").rmdir() # the note goes last
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_maker_that_died_before_it_marked_its_place_leaves_nothing(tmp_path):
+    "An empty place, or one with an empty note, goes; what a living maker holds and what has a name of another kind stay."
+    for name in ("0"*16, "1"*16, "2"*16, "mine"): (tmp_path/f"{MAKING}{name}").mkdir()
+    for name in ("1"*16, "2"*16): (tmp_path/f"{MAKING}{name}"/"maker.json").touch()
+    with open(tmp_path/f"{MAKING}{'2'*16}"/"maker.json") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        sweep(tmp_path)
+        assert {p.name.removeprefix(MAKING) for p in tmp_path.iterdir()} == {"2"*16, "mine"}
+    sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{MAKING}mine"]
 
 
 def test_makers_at_once_take_turns(tmp_path):

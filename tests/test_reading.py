@@ -561,3 +561,30 @@ def test_mutants(tmp_path, name):
             try: record = parse_row(source, row)
             except ValueError as e: assert str(e); continue
             assert all(isinstance(k, str) for k in record) and str(record).encode("utf8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_two_bytes_a_letter_with_and_without_a_mark(tmp_path, encoding, kind):
+    "They are read, and the card says so."
+    rows = [dict(user=f"u{k}", item=f"i{k % 7}", rating=str(k % 5 + 1), text=f"schön 品 {k}") for k in range(50)]
+    text = "\n".join(json.dumps(r, ensure_ascii=False) for r in rows) if kind == "jsonl" else pd.DataFrame(rows).to_csv(index=False)
+    (tmp_path/"r").write_bytes(text.encode(encoding))
+    source = sniff(tmp_path/"r")
+    assert records(tmp_path/"r") == rows
+    assert source.recognised[0] == f"encoding {encoding}"
+
+
+def test_a_first_name_in_brackets_is_a_name(tmp_path):
+    "[user],[item] of a table, not a list of JSON."
+    (tmp_path/"r.csv").write_text("[user],[item],[rating]\n" + "".join(f"u{k},i{k % 7},{k % 5 + 1}\n" for k in range(50)))
+    (tmp_path/"d.csv").write_text("".join(f"[deleted],i{k % 7},{k % 5 + 1}\n" for k in range(50)))
+    assert sniff(tmp_path/"r.csv").columns == ("[user]", "[item]", "[rating]")
+    assert sniff(tmp_path/"d.csv").kind == "table" and len(list(rows_of(sniff(tmp_path/"d.csv")))) == 50
+
+
+def test_a_backslash_that_protects_far_down_the_file(tmp_path):
+    "The first thousand lines do not decide alone whether a backslash protects a quote."
+    say = lambda k: f'a \\"fine\\" hat, {k}' if k > 3000 and k % 3 == 0 else f"a hat, {k}"
+    (tmp_path/"r.csv").write_text("user,item,rating,text\n" + "".join(f'u{k},i{k % 7},{k % 5 + 1},"{say(k)}"\n' for k in range(5000)))
+    assert [r["text"] for r in records(tmp_path/"r.csv")] == [say(k).replace("\\", "") for k in range(5000)]

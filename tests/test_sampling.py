@@ -157,3 +157,11 @@ def test_no_named_item_is_missed(tmp_path, lines, needed):
         try: record = parse_row(source, row)
         except ValueError: continue
         if as_id(record.get("id")) in needed: assert line in found
+
+
+def test_identifiers_with_a_type_far_down_are_found(tmp_path):
+    "MongoDB's way of writing one value, in a file whose first thousand records have none."
+    rows = [dict(item=f"i{k}", price=k) for k in range(1500)] + [dict(item={"$numberLong": "x"}, price=7), dict(item=["y"], price=8)]
+    (tmp_path/"items.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found, seen = rows_naming(sniff(tmp_path/"items.json"), "item", {"x", "i3"})
+    assert seen == 1502 and {line for line, _ in found} >= {4, 1501} and len(found) < 10
