@@ -40,7 +40,7 @@ run: $(STAMP) ## the main job on the built-in data: table, report (ARGS="--revie
 
 test: $(STAMP) $(BOOK_VENV)/.installed ## everything that must hold: notebooks clean and in step, nbdev_test, pytest, the book
 	@$(MAKE) --no-print-directory check
-	MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print # two notebooks at a time, one core each
+	MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/python dev/test_notebooks.py # nbdev_test, two notebooks at a time, one core each
 	MMREC_PROGRESS=0 MMREC_BOOK_PYTHON=$(abspath $(BOOK_VENV))/bin/python $(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-browser: $(STAMP) ## run every notebook in JupyterLab, driven by Chromium (20 minutes; ARGS="-k ratings" for some)
