@@ -3,13 +3,13 @@ import itertools, json, os, shutil, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, orjson, pandas as pd, psutil, requests
-from mmrec.images import StatusIndex, download_images
-from mmrec.shop import HOST, PLACEHOLDERS, make_shop
+from mmrec.data.images import StatusIndex, download_images
+from mmrec.sim.shop import HOST, PLACEHOLDERS, make_shop
 from record import record
 
 os.environ["MMREC_PROGRESS"] = "0"
 PICTURES, SLOW, DELAY, ROWS, FILES, RUN = 500, 150, .02, 826_000, 82_600, 2000 # files are shared by ten rows each, or making them would take minutes
-SERVER = "import sys; from mmrec.shop import ShopServer\nwith ShopServer(sys.argv[1], delay=float(sys.argv[2])) as s: print(s.url, flush=True); sys.stdin.read()"
+SERVER = "import sys; from mmrec.sim.shop import ShopServer\nwith ShopServer(sys.argv[1], delay=float(sys.argv[2])) as s: print(s.url, flush=True); sys.stdin.read()"
 
 
 def healthy(shop, n):

@@ -15,12 +15,12 @@ from unittest.mock import patch as mock
 import numpy as np
 from record import RESULTS, machine, record
 from mmrec.core import PALETTE, figure_style
-from mmrec.engines import check_torch, cosines, has_openvino, product_rate
-from mmrec.features import encode
-from mmrec.shop import COLOURS, GARMENTS, draw_item
-from mmrec.statistics import compare_paired
-from mmrec.text import TransformerText, calibration_texts, minilm_folder, text_encoder
-from mmrec.vision import TorchvisionImage, image_encoder
+from mmrec.features.engines import check_torch, cosines, has_openvino, product_rate
+from mmrec.features.encode import encode
+from mmrec.sim.shop import COLOURS, GARMENTS, draw_item
+from mmrec.eval.statistics import compare_paired
+from mmrec.features.text import TransformerText, calibration_texts, minilm_folder, text_encoder
+from mmrec.features.vision import TorchvisionImage, image_encoder
 
 ROUNDS = 3
 TEXTS = "made-up texts, lognormal lengths (median 24 word pieces, at most 128)"
@@ -74,7 +74,7 @@ def text_bench(folder):
 
     options = dict(pooling="cls", device="cpu")
     exact, fast = TransformerText(folder, **options).load(), TransformerText(folder, precision="fast", **options).load()
-    with mock("mmrec.engines.has_openvino", return_value=False): by_torch = TransformerText(folder, **options).load()
+    with mock("mmrec.features.engines.has_openvino", return_value=False): by_torch = TransformerText(folder, **options).load()
     shuffled = np.random.default_rng(1).permutation(len(texts))
     ways = {"one by one, padded to 128": (48, lambda: plain([[i] for i in few], padding="max_length")),
             "one by one": (48, lambda: plain([[i] for i in few])),

@@ -6,8 +6,8 @@ import argparse, warnings
 import numpy as np
 import pandas as pd
 from scipy import stats
-from mmrec.evaluation import paired_difference
-from mmrec.statistics import compare_measures, compare_paired, correct, detectable_gain, made_up_models, made_up_pair, mcnemar, verdict
+from mmrec.eval.measures import paired_difference
+from mmrec.eval.statistics import compare_measures, compare_paired, correct, detectable_gain, made_up_models, made_up_pair, mcnemar, verdict
 from record import record
 
 DRAWS, ALIKE, SETTINGS = 1000, .3, {"20 products": (20, 1.2), "50 products": (50, 1.2), "200 products": (200, 1.2), "1000 products": (1000, 1.2), "100 products of very unequal size": (100, 2.)}

@@ -2,7 +2,7 @@
 import argparse, datetime, json, re, shutil, sys
 from pathlib import Path
 from mmrec.core import read_json, write_json
-from mmrec.report import result_table
+from mmrec.report.page import result_table
 from record import RESULTS, machine, measured, record
 
 MMREC = [sys.executable, "-c", "import sys; from mmrec.cli import main; sys.exit(main())"]

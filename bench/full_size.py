@@ -13,9 +13,9 @@ N = 25_000
 
 def ours(reviews, items):
     "Blocks of lines, rows drawn by priority, items found by their identifier."
-    from mmrec.data import CleaningLog, parse_rows
-    from mmrec.reading import sniff
-    from mmrec.sampling import draw_rows, rows_naming
+    from mmrec.data.tables import CleaningLog, parse_rows
+    from mmrec.data.reading import sniff
+    from mmrec.data.sampling import draw_rows, rows_naming
     start, log = time.perf_counter(), CleaningLog()
     source = sniff(reviews)
     _, sample = parse_rows(draw_rows(source, N)[0], source, "reviews", log)
@@ -90,20 +90,20 @@ def plain_duckdb(reviews, items):
 
 def first_pass(reviews, items):
     "The loader on the raw files: drawn, parsed, cleaned, typed, joined."
-    from mmrec.data import load_dataset
+    from mmrec.data.tables import load_dataset
     start = time.perf_counter()
     return start, load_dataset(reviews, items, sample=N).reviews
 
 
 def second_pass(reviews, items):
     "The same data set from converted tables."
-    from mmrec.parquet import load_converted
+    from mmrec.data.parquet import load_converted
     start = time.perf_counter()
     return start, load_converted(Path(reviews).parent/"tables", sample=N).reviews
 
 
 def conversion(reviews, items):
-    from mmrec.parquet import convert
+    from mmrec.data.parquet import convert
     start, folder = time.perf_counter(), Path(reviews).parent/"tables"
     shutil.rmtree(folder, ignore_errors=True)
     convert(folder, reviews, items)

@@ -7,8 +7,8 @@ import argparse, json, string
 from pathlib import Path
 import numpy as np
 from mmrec.core import MmrecError, atomic_path, progress
-from mmrec.reading import read_records
-from mmrec.shop import make_shop
+from mmrec.data.reading import read_records
+from mmrec.sim.shop import make_shop
 
 REVIEWS, USERS, ITEMS = 2_500_939, 2_035_490, 826_108
 LETTERS = np.frombuffer((string.ascii_uppercase + string.digits).encode(), "S1")

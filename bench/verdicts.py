@@ -10,8 +10,8 @@ import argparse
 from dataclasses import replace
 import numpy as np
 import pandas as pd
-from mmrec.evidence import Trial, ablate, exact_gain, gain_of, graded, made_up_study
-from mmrec.statistics import compare_paired, judge
+from mmrec.evidence.claims import Trial, ablate, exact_gain, gain_of, graded, made_up_study
+from mmrec.eval.statistics import compare_paired, judge
 from record import record
 
 DRAWS, MARGIN, CLAIMS = 500, .01, 3

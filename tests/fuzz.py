@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from requests.structures import CaseInsensitiveDict
 import fuzz_inputs as make
-from mmrec import core, data, fetch, fields, fusion, images, parquet, ratings, reading, sampling
+from mmrec import core
+from mmrec.data.tables import tables as data, fetch, fields, images, parquet, ratings, reading, sampling
+from mmrec.features.encode import fusion
 from mmrec.core import MmrecError
 
 CPU, WALL, GROWTH = 20, 200, 400 # seconds of the processor and of the clock, and megabytes, that one case may take
@@ -125,7 +127,7 @@ def _converted(folder, reviews, items, choices, found):
     must(not differ, f"converted tables differ in {differ}")
 
 def data_card(found):
-    from mmrec.card import data_card
+    from mmrec.data.card import data_card
     return data_card(found)
 
 
@@ -187,7 +189,7 @@ def make_configs(rng):
 
 def check_configs(folder, choices):
     from mmrec.pipeline import RunConfig
-    from mmrec.writeup import read_config
+    from mmrec.report.paper import read_config
     path, = folder.iterdir()
     found = refused(read_config, path)
     if not failed(found): refused(lambda: RunConfig(**found))
@@ -230,7 +232,7 @@ def check_converted(folder, choices):
 @functools.cache
 def stored():
     "What the package keeps on disk: name to bytes."
-    from mmrec.features import FeatureStore
+    from mmrec.features.encode import FeatureStore
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as home:
         home = Path(home)
@@ -250,7 +252,7 @@ def make_stored(rng):
     return files, {}
 
 def check_stored(folder, choices):
-    from mmrec import features
+    from mmrec.features.encode import encode as features
     refused(fusion.load_fusion, folder/"fusion.npz")
     for store in (folder/"features").glob("*/"):
         for piece in features.piece_paths(store): refused(features.map_tensors, piece, but=(ValueError, OSError))
@@ -322,7 +324,7 @@ def make_runs(rng):
     return files, dict(to=rng.choice(["read", "read", "report", "paper", "explorer", "compare"]))
 
 def check_runs(folder, choices):
-    from mmrec import explorer, report, writeup
+    from mmrec.report.page import explorer, page as report, paper as writeup
     facts = refused(writeup.read_run, folder)
     if choices["to"] == "report": refused(report.write_report, folder)
     elif choices["to"] == "paper": refused(writeup.write_paper, folder, "md")
@@ -345,7 +347,7 @@ def make_networks(rng):
     return {"model.keras": out.getvalue()}, {}
 
 def check_networks(folder, choices):
-    from mmrec.classifier import load_classifier
+    from mmrec.rating.network import load_classifier
     model = refused(load_classifier, folder/"model.keras")
     if not failed(model) and model.n_features_in_ < 10_000: model.predict(np.zeros((2, model.n_features_in_), dtype=np.float32))
     import keras

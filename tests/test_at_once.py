@@ -15,7 +15,7 @@ from mmrec.core import MAKING, read_json
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     "A host on this machine with one category, made up: its address."
-    from mmrec.shop import make_shop
+    from mmrec.sim.shop import make_shop
     folder = tmp_path_factory.mktemp("host")
     shop = make_shop(folder/"shop", 30, 200)
     for part, file in (("review_categories", shop.reviews_path), ("meta_categories", shop.meta_path)):

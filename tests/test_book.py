@@ -119,7 +119,7 @@ class TestProse:
         chapter, all_links = links([md("Goals.\n\nprevious: [a](01_a.ipynb) · [index](index.ipynb) · next: [b](04_b.ipynb)")])
         assert texts(book.chapter_notebook(chapter, all_links)["cells"]) == ["# 3 · How long?", "Goals.\n\n"]
 
-    def test_links(self): assert self.prose("[a](#Some-Place), [b](CHANGELOG.md), [c](01_shop.ipynb)") == "[a](#some-place), [b](https://example.org/blob/main/CHANGELOG.md), [c](01_shop.ipynb)"
+    def test_links(self): assert self.prose("[a](#Some-Place), [b](CHANGELOG.md), [c](06_sim.shop.ipynb)") == "[a](#some-place), [b](https://example.org/blob/main/CHANGELOG.md), [c](06_sim.shop.ipynb)"
 
     def test_names_lead_to_the_api_once_a_cell(self, modules):
         assert self.prose("`gain` and `gain`, `Meter.wait`, `mmrec.meter`, `other`, [`gain`](x)\n\n```\n`gain`\n```", modules=modules) == (
@@ -247,5 +247,5 @@ def test_the_whole_book(tmp_path):
     call = f"import sys; sys.path.insert(0, {str(ROOT/'book')!r}); import build; build.build({str(tmp_path)!r})"
     done = subprocess.run([python, "-c", call], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    html = (tmp_path/"html/18_evaluation.html").read_text(encoding="utf8")
+    html = (tmp_path/"html/30_eval.measures.html").read_text(encoding="utf8")
     assert "<figcaption>" in html and "prev-next" in html and (tmp_path/"html/searchindex.js").exists()

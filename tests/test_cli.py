@@ -248,7 +248,7 @@ def test_fetch_lists_its_categories(capsys):
 @contextlib.contextmanager
 def a_host(tmp_path):
     "A host on this machine that has the files of Amazon Fashion, made up: (its address, the list of what it was asked)."
-    from mmrec.shop import make_shop
+    from mmrec.sim.shop import make_shop
     shop, asked = make_shop(tmp_path/"host-shop", 60, 400), []
     for folder, file in (("review_categories", shop.reviews_path), ("meta_categories", shop.meta_path)):
         (tmp_path/"host"/"raw"/folder).mkdir(parents=True)
@@ -275,8 +275,8 @@ def test_fetch_from_a_host_of_ones_own(tmp_path, capfd):
 def test_vectors_that_are_kept_are_listed_and_removed(tmp_path, table, capsys):
     data = str(tmp_path/"data")
     assert main(["features", "ls", "--data", data]) == 0 and "no vectors are kept" in capsys.readouterr().out
-    from mmrec.features import encode
-    from mmrec.text import text_encoder
+    from mmrec.features.encode import encode
+    from mmrec.features.text import text_encoder
     encode(text_encoder("minilm", precision="exact"), ["warm", "soft"], tmp_path/"data"/"vectors", dtype="float16")
     assert main(["features", "ls", "--data", data]) == 0
     name = next(line.split()[0] for line in capsys.readouterr().out.splitlines() if "MiniLM" in line)
@@ -327,7 +327,7 @@ def subparsers(top): return next(a for a in top._actions if a.dest == "command")
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     "A folder with the files that the examples name, all made up."
-    from mmrec.shop import make_shop
+    from mmrec.sim.shop import make_shop
     folder = tmp_path_factory.mktemp("desk")
     shop = make_shop(folder/"a-shop", 60, 400)
     for source, name in ((shop.reviews_path, "Amazon_Fashion"), (shop.meta_path, "meta_Amazon_Fashion")): (folder/f"{name}.jsonl.gz").write_bytes(gzip.compress(source.read_bytes()))
@@ -426,11 +426,11 @@ def test_slips_end_in_one_line_and_code_2(capfd, line, says):
 
 def test_every_choice_is_one_that_a_run_accepts():
     "What the command line offers, the chapters know."
-    from mmrec.engines import PRECISIONS
-    from mmrec.fields import FORMATS
-    from mmrec.fusion import Fusion
-    from mmrec.sampling import check_way
-    from mmrec.shop import fashion_world
+    from mmrec.features.engines import PRECISIONS
+    from mmrec.data.fields import FORMATS
+    from mmrec.features.fusion import Fusion
+    from mmrec.data.sampling import check_way
+    from mmrec.sim.shop import fashion_world
     offered = {f.name: f.metadata.get("choices") or f.metadata.get("some") for f in fields(pipeline.RunConfig)}
     assert set(offered["precision"]) == {"auto", *PRECISIONS} and set(offered["format"]) == {"auto", "table", *FORMATS}
     for way in offered["draw"]: check_way(way)

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.data import load_dataset
-from mmrec.fields import best_image_url, parse_times, plain_text
-from mmrec.ratings import RatingScale, STARS
-from mmrec.reading import BadRow, read_lines, read_records, sniff
-from mmrec.sampling import draw_rows
+from mmrec.data.tables import load_dataset
+from mmrec.data.fields import best_image_url, parse_times, plain_text
+from mmrec.data.ratings import RatingScale, STARS
+from mmrec.data.reading import BadRow, read_lines, read_records, sniff
+from mmrec.data.sampling import draw_rows
 
 T0 = 1_577_836_800_000 # 2020-01-01 in milliseconds
 

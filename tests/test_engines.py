@@ -1,9 +1,9 @@
 """Engines: same numbers, same order, and 8 bits only where they agree with 32."""
 import os, subprocess, sys
 import numpy as np, pytest, torch
-from mmrec import engines
+from mmrec.features.encode import engines
 from mmrec.core import MmrecError, read_json
-from mmrec.engines import CompiledEngine, TorchEngine, cosines, engine_kind, has_openvino, make_engine
+from mmrec.features.engines import CompiledEngine, TorchEngine, cosines, engine_kind, has_openvino, make_engine
 
 needs_openvino = pytest.mark.skipif(not has_openvino(), reason="the extra mmrec[fast] is not installed")
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def test_nothing_is_sent_home():
 import socket, sys, torch, numpy as np, os
 def refuse(*a, **k): print("CALLED HOME"); raise OSError
 socket.socket.connect = refuse; socket.getaddrinfo = refuse
-from mmrec.engines import make_engine
+from mmrec.features.engines import make_engine
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
 x = np.random.rand(2, 3, 8, 8).astype("float32")
 print(make_engine(net, "int8", torch.device("cpu"), "home", lambda: [(x,)], False).kind, "openvino_telemetry" in sys.modules)"""

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.evidence import (CLAIMS, CONTROLS, Study, Trial, _others, ablate, ablation_table, before_study, claim_trials, exact_gain, gain_of, graded, judge_claims,
+from mmrec.evidence.claims import (CLAIMS, CONTROLS, Study, Trial, _others, ablate, ablation_table, before_study, claim_trials, exact_gain, gain_of, graded, judge_claims,
                             judge_world, known_before, leak_ladder, made_up_study, past_mean, pooled, readable, row_scores, shuffled_words, slice_table, slices_of, split_of, spoil, trials)
-from mmrec.shop import PICTURE, TEXT, fashion_world, reachable
-from mmrec.text import TfidfSVD
+from mmrec.sim.shop import PICTURE, TEXT, fashion_world, reachable
+from mmrec.features.text import TfidfSVD
 
 
 def study(seed=0, products=80, each=6, picture=1., quality=0.):
@@ -62,7 +62,7 @@ def test_each_control_changes_its_own_thing_alone():
 
 
 def test_an_ablation_resumes_and_a_torn_file_is_made_again(tmp_path, monkeypatch):
-    import mmrec.evidence as ev
+    import mmrec.evidence.claims.claims as ev
     s, wanted = study(), trials(evidence=[(), ("text:toy",), ("text:toy", "image:toy")], fusion=["early", "stacked"], seed=[0, 1])
     ran = []
     once = ev.run_trial
@@ -137,7 +137,7 @@ def test_columns_that_tell_nothing_and_cost_something_do_no_harm(columns):
 
 def test_the_control_of_an_added_modality_has_the_same_columns():
     "Pictures of other products, not noise, which costs more: noise would make useless pictures look telling."
-    from mmrec.evidence import _families
+    from mmrec.evidence.claims import _families
     s = study(picture=2., products=100)
     t = claim_trials(s, words="text:toy", pictures="image:toy")
     assert t["both_shuffled"].control == "pictures shuffled" and t["picture_other_text"].control == "text shuffled"
@@ -149,7 +149,7 @@ def test_the_control_of_an_added_modality_has_the_same_columns():
 
 
 def test_the_best_of_the_evidence_is_not_drawn_for_controls():
-    from mmrec.evidence import plot_ablation
+    from mmrec.evidence.claims import plot_ablation
     s = study()
     t = Trial(("text:toy", "image:toy"))
     table = ablation_table(s, ablate(s, [t, replace(t, control="pictures shuffled"), replace(t, control="text hidden")]), 50)
@@ -261,7 +261,7 @@ def test_shuffled_words_are_the_same_words():
 
 
 def test_a_leak_is_measured_on_the_same_reviews():
-    from mmrec.evidence import leak_worth
+    from mmrec.evidence.claims import leak_worth
     s = study(picture=0., quality=2., products=100, each=12)
     honest, leaky = (split_of(s, Trial(split=x)) for x in ("halved", "leaky"))
     assert np.array_equal(honest.test, leaky.test) and len(honest.train) == len(leaky.train) and np.array_equal(honest.valid, leaky.valid)
@@ -271,8 +271,8 @@ def test_a_leak_is_measured_on_the_same_reviews():
 
 
 def test_two_models_that_answer_alike_show_nothing():
-    from mmrec.evidence import said
-    from mmrec.statistics import compare_paired
+    from mmrec.evidence.claims import said
+    from mmrec.eval.statistics import compare_paired
     hits = np.arange(40) % 3 == 0
     assert said(compare_paired(hits, hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("cannot tell")
     assert said(compare_paired(hits, ~hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("no effect")

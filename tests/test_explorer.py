@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from mmrec.core import MmrecError, write_json
-from mmrec.explorer import Explorer, _App, _anchor, centred, contributions, explore, item_table, nearest, product_vectors, review_table, write_explorable, write_explorer
+from mmrec.report.explorer import Explorer, _App, _anchor, centred, contributions, explore, item_table, nearest, product_vectors, review_table, write_explorable, write_explorer
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>"\'&'
 
@@ -313,5 +313,5 @@ def test_without_ipywidgets(folder, monkeypatch):
 
 def test_the_chapter_keeps_no_dead_widget():
     "A widget without its kernel is shown as an error: its output is not committed."
-    cells = json.loads((Path(__file__).parents[1]/"nbs"/"21_explorer.ipynb").read_text(encoding="utf8"))["cells"]
+    cells = json.loads((Path(__file__).parents[1]/"nbs"/"51_report.explorer.ipynb").read_text(encoding="utf8"))["cells"]
     assert not [k for c in cells for o in c.get("outputs", []) for k in o.get("data", {}) if "widget" in k]

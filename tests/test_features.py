@@ -2,9 +2,9 @@
 import multiprocessing, os, signal, subprocess, sys, time
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from mmrec import features
+from mmrec.features.encode import encode as features
 from mmrec.core import MmrecError
-from mmrec.features import NOTHING, Encoder, FeatureStore, encode, key_numbers, list_stores, map_tensors, remove_store
+from mmrec.features.encode import NOTHING, Encoder, FeatureStore, encode, key_numbers, list_stores, map_tensors, remove_store
 
 
 class Letters(Encoder):

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest, requests
 from fault_server import FaultServer
-from mmrec import fetch
+from mmrec.data.tables import fetch
 from mmrec.core import MmrecError, file_sha256
-from mmrec.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
+from mmrec.data.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
                          file_lock, is_public, read_manifest, redirect_target, resolve_category, retry_after, said_length, web_address)
 
 KEYS = ("rating", "user_id", "parent_asin")
@@ -564,7 +564,7 @@ def test_a_folder_that_is_a_file(tmp_path):
 
 CODE = """
     import sys
-    from mmrec.fetch import FetchClient, fetch_dataset
+    from mmrec.data.fetch import FetchClient, fetch_dataset
     if limit := int(sys.argv[3]):
         import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try: print(*fetch_dataset("books", sys.argv[2], hosts=[sys.argv[1]], client=FetchClient(timeout=(2, 5), backoff=.01)).values())

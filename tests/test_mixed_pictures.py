@@ -2,7 +2,7 @@
 import pandas as pd
 import pytest
 from PIL import Image
-from mmrec.data import load_dataset
+from mmrec.data.tables import load_dataset
 from mmrec.pipeline import RunConfig, find_pictures
 
 

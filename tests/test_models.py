@@ -5,7 +5,7 @@ from scipy.optimize import check_grad
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from mmrec.core import MmrecError
-from mmrec.models import (EarlyFusion, LateFusion, OrdinalClassifier, StackedFusion, Tuned, fit_temperature, fused,
+from mmrec.rating.ensembles import (EarlyFusion, LateFusion, OrdinalClassifier, StackedFusion, Tuned, fit_temperature, fused,
                           interval_proba, mean_vote, model, ordinal_loss, with_temperature)
 
 
@@ -189,7 +189,7 @@ def test_a_model_that_is_far_too_sure_is_cooled_to_its_true_odds(said):
 def test_a_network_of_anybody_is_read_or_refused(tmp_path):
     "Mutated archives, settings and weights; a configuration with code in it is not looked at."
     import json, random, zipfile
-    from mmrec.classifier import RatingClassifier, load_classifier
+    from mmrec.rating.network import RatingClassifier, load_classifier
     rng, X = random.Random(0), np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     fitted = RatingClassifier(hidden=(4, 3), dropout=(.1, .1), epochs=1).fit(X, np.arange(60) % 3)
     fitted.save(tmp_path/"m.keras")

@@ -3,12 +3,12 @@ import json, random
 import numpy as np
 import pandas as pd
 import pytest
-from mmrec.card import data_card
+from mmrec.data.card import data_card
 from mmrec.core import MmrecError
-from mmrec.data import load_dataset
-from mmrec.fields import TimeEvidence, as_id, as_number, best_image_url, mended_text, parse_times, written_out
-from mmrec.parquet import convert, load_converted, same_dataset
-from mmrec.ratings import RatingScale
+from mmrec.data.tables import load_dataset
+from mmrec.data.fields import TimeEvidence, as_id, as_number, best_image_url, mended_text, parse_times, written_out
+from mmrec.data.parquet import convert, load_converted, same_dataset
+from mmrec.data.ratings import RatingScale
 
 
 def table(path, columns, sep=","):

@@ -10,9 +10,9 @@ NAMES = tuple(sorted(p.stem for p in NBS.glob("*.ipynb") if p.name[0] not in "._
 MEDIAN, NINE_IN_TEN, LONGEST = 5, 15, 30 # lines of a cell: of half of them, of nine in ten, of any
 RUN = 3                                  # code cells that may follow each other without prose
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
-LARGER = {"23_evidence": 300*1024}       # the longest chapter: a third of its file is text
+LARGER = {"60_evidence.claims": 300*1024}       # the longest chapter: a third of its file is text
 # Chapters that define more than they show, a parameter a line: what half and nine in ten of their cells may have instead. No chapter should join them.
-LONGER = {"12_engines": (6, 15), "22_pipeline": (8, 18), "23_evidence": (6, 17)}
+LONGER = {"21_features.engines": (6, 15), "55_pipeline": (8, 18), "60_evidence.claims": (6, 17)}
 
 
 @dataclass

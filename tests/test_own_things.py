@@ -10,7 +10,7 @@ from desk import call, leftovers, predictions, run_words, tree
 from mmrec import pipeline
 from mmrec.cli import main
 from mmrec.core import MAKING, MmrecError, read_json
-from mmrec.parquet import convert
+from mmrec.data.parquet import convert
 
 
 # what is the user's
@@ -43,8 +43,8 @@ def test_a_figure_of_ones_own_is_drawn_again(desk, monkeypatch):
 
 
 def test_other_files_in_a_store_stay(desk):
-    from mmrec.features import encode
-    from mmrec.vision import image_encoder
+    from mmrec.features.encode import encode
+    from mmrec.features.vision import image_encoder
     encode(image_encoder("classical"), [str(p) for p in (desk/"pics").iterdir()], desk/"data"/"vectors")
     store, = (desk/"data"/"vectors").iterdir()
     (store/"deadbeef.safetensors").write_text("a model of mine"); (desk/"data"/"vectors"/"mine").mkdir(); (desk/"data"/"vectors"/"mine"/"encoder.json").write_text("{}")
@@ -81,7 +81,7 @@ def test_no_history_changes_a_number(desk, monkeypatch):
 def test_networks_in_threads_do_not_hear_of_each_other(tmp_path):
     "Fitted alone, beside others of other seeds, and while another is loaded: the same to the last bit."
     from concurrent.futures import ThreadPoolExecutor
-    from mmrec.classifier import RatingClassifier, load_classifier
+    from mmrec.rating.network import RatingClassifier, load_classifier
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 12)).astype(np.float32), rng.integers(0, 3, 300)
     def fit(seed): return RatingClassifier(hidden=(16, 8), dropout=(.3, .2), epochs=3, seed=seed).fit(X, y)
@@ -119,7 +119,7 @@ def test_names_that_are_not_utf8_are_refused_at_once(desk, monkeypatch, capfd):
 
 
 def test_a_source_that_changes_while_it_is_converted(desk, monkeypatch):
-    from mmrec import parquet
+    from mmrec.data.tables import parquet
     for change in (lambda p: p.open("a").write("u,i1,5,late\n"), lambda p: (desk/"n.csv").write_text(p.read_text().replace("lovely", "horrid")) and os.replace(desk/"n.csv", p)):
         with monkeypatch.context() as m:
             write = parquet._write_reviews

@@ -4,11 +4,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
-from mmrec import evaluation as ev, report, writeup
+from mmrec.eval import measures as ev
+from mmrec.report.page import page as report, paper as writeup
 from mmrec.core import MmrecError, read_json, write_json
-from mmrec.explorer import Explorer, explore, write_explorer
-from mmrec.report import png_bytes, read_metrics, run_file, write_report
-from mmrec.writeup import RunFacts, gain_sentence, gains, paper, resolve, table as paper_table, typeset, write_paper
+from mmrec.report.explorer import Explorer, explore, write_explorer
+from mmrec.report.page import png_bytes, read_metrics, run_file, write_report
+from mmrec.report.paper import RunFacts, gain_sentence, gains, paper, resolve, table as paper_table, typeset, write_paper
 from test_explorer import make_run
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>"\'&<svg onload=alert(3)>]]><!--'

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from mmrec import parquet
-from mmrec.card import data_card, plot_card, tail
+from mmrec.data.tables import parquet
+from mmrec.data.card import data_card, plot_card, tail
 from mmrec.core import MmrecError
-from mmrec.data import load_dataset
-from mmrec.parquet import converted_keys, convert, is_converted, load_converted, same_dataset
-from mmrec.reading import sniff
-from mmrec.sampling import read_keys
-from mmrec.shop import make_shop
+from mmrec.data.tables import load_dataset
+from mmrec.data.parquet import converted_keys, convert, is_converted, load_converted, same_dataset
+from mmrec.data.reading import sniff
+from mmrec.data.sampling import read_keys
+from mmrec.sim.shop import make_shop
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.data import CleaningLog, _Disk, find_images, load_dataset, place_images
+from mmrec.data.tables import CleaningLog, _Disk, find_images, load_dataset, place_images
 
 OUTSIDE = "picture: outside the table's folder, not read: --images FOLDER allows a folder"
 RESPELLED, ENDS = "picture: path read in another spelling (blanks, backslashes, suffix)", "picture: path of another place, found by its end"

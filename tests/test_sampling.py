@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.fields import as_id, choose_columns
-from mmrec.reading import BadRow, batches_of, line_batches, parse_row, rows_of, sniff
-from mmrec.sampling import choose_lines, draw_lines, draw_rows, k_core, priorities, read_keys, rows_naming
+from mmrec.data.fields import as_id, choose_columns
+from mmrec.data.reading import BadRow, batches_of, line_batches, parse_row, rows_of, sniff
+from mmrec.data.sampling import choose_lines, draw_lines, draw_rows, k_core, priorities, read_keys, rows_naming
 
 quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

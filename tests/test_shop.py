@@ -3,7 +3,7 @@ import collections, json, re, threading
 import numpy as np, pandas as pd, pytest, requests
 from PIL import Image
 from mmrec.core import MmrecError, read_json
-from mmrec import shop as sh
+from mmrec.sim import shop as sh
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from itertools import product as cartesian
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from mmrec.core import MmrecError
-from mmrec.evaluation import MEASURES, paired_difference
-from mmrec.statistics import (Comparison, claim_p, compare_by, compare_measures, compare_paired, correct, detectable_gain, judge, made_up_models, made_up_pair,
+from mmrec.eval.measures import MEASURES, paired_difference
+from mmrec.eval.statistics import (Comparison, claim_p, compare_by, compare_measures, compare_paired, correct, detectable_gain, judge, made_up_models, made_up_pair,
                               mcnemar, power_sentence, products_needed, verdict, win_share)
 
 values = lambda c: list(asdict(c).values())

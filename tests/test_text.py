@@ -1,10 +1,10 @@
 """Behaviour of the text encoders on toys and on bad input; no network, no large weights."""
 import os, socket, subprocess, sys
 import numpy as np, pytest
-from mmrec import text
+from mmrec.features.encode import text
 from mmrec.core import MmrecError
-from mmrec.features import clean_text, encode
-from mmrec.text import TfidfSVD, TransformerText, model_folder, text_encoder, token_batches
+from mmrec.features.encode import clean_text, encode
+from mmrec.features.text import TfidfSVD, TransformerText, model_folder, text_encoder, token_batches
 
 TEXTS = ["the zip broke", "", "zip", "very very small " * 40, "😀 \ud83d", "the zip broke", "lovely " * 10_000]
 
@@ -227,13 +227,13 @@ def test_hub_out_of_reach(monkeypatch, answer):
 
 def test_misfit_of_torch_and_torchvision(tmp_path):
     (tmp_path/"torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    code = "from mmrec.engines import check_torch\ntry: check_torch()\nexcept Exception as e: print(type(e).__name__, e)"
+    code = "from mmrec.features.engines import check_torch\ntry: check_torch()\nexcept Exception as e: print(type(e).__name__, e)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"})
     assert out.stdout.startswith("MmrecError") and "--force-reinstall torch torchvision" in out.stdout and out.stdout.count("\n") == 1
 
 
 def test_import_is_light():
-    code = "import sys, mmrec.text, mmrec.vision; print({'torch', 'transformers', 'torchvision', 'tensorflow', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, mmrec.features.text, mmrec.features.vision; print({'torch', 'transformers', 'torchvision', 'tensorflow', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

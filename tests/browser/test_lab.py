@@ -179,7 +179,7 @@ def test_notebook_in_lab(lab):
     assert not ours(lab.said), f"errors in the browser's console: {ours(lab.said)}"
 
 
-@pytest.mark.parametrize("lab", ["03_ratings"], indirect=True)
+@pytest.mark.parametrize("lab", ["10_data.ratings"], indirect=True)
 def test_progress_is_a_widget(lab):
     "A bar of mmrec's own, in a notebook that any reader could write."
     lab.wait(lambda s: s["status"] == "idle", 90, "open, with a kernel")
