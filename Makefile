@@ -50,8 +50,10 @@ test-browser: $(STAMP) ## run every notebook in JupyterLab, driven by Chromium (
 fuzz: $(STAMP) ## spoil inputs for all readers for SECONDS=600 and look for what is no error of ours (SEED=n CASE=files-17: one again)
 	@MMREC_PROGRESS=0 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE)) $(ARGS)
 
-check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb?
+check: $(STAMP) ## are notebooks clean, is mmrec/ in step with nbs/, README.md with nbs/index.ipynb; what do ruff and mypy say?
 	@$(BIN)/python dev/check.py
+	@$(BIN)/ruff check --quiet nbs mmrec tests bench dev book
+	@$(BIN)/mypy --no-error-summary mmrec
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@cd nbs && $(abspath $(BIN))/jupyter lab --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)

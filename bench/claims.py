@@ -11,7 +11,7 @@ accuracy with 95 % intervals over products; verdicts after Holm's correction. Th
 import sys, tempfile
 from dataclasses import replace
 from mmrec.cli import make_parser
-from mmrec.evidence.claims import LADDER, Trial, ablate, before_study, gain_of, judge_claims, leak_ladder, leak_worth, make_study, trials
+from mmrec.evidence.claims import LADDER, Trial, ablate, before_study, gain_of, judge_claims, leak_ladder, leak_worth, make_study
 from mmrec.pipeline import RunConfig
 from record import record
 

@@ -1,10 +1,10 @@
 "Pictures: the downloader against the loops everybody writes first, and the index of a catalogue of 826,000 items.\n\n    .venv/bin/python bench/downloads.py"
-import itertools, json, os, shutil, subprocess, sys, tempfile, time
+import itertools, json, os, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, orjson, pandas as pd, psutil, requests
-from mmrec.data.images import StatusIndex, download_images
-from mmrec.sim.shop import HOST, PLACEHOLDERS, make_shop
+from mmrec.data.images import PLACEHOLDERS, StatusIndex, download_images
+from mmrec.sim.shop import HOST, make_shop
 from record import record
 
 os.environ["MMREC_PROGRESS"] = "0"

@@ -1,5 +1,5 @@
 """The main job on the built-in shop, twice: with nothing kept from earlier, and again. Times, memory and the result table go to bench/results/."""
-import argparse, datetime, json, re, shutil, sys
+import argparse, datetime, re, shutil, sys
 from pathlib import Path
 from mmrec.core import read_json, write_json
 from mmrec.report.page import result_table

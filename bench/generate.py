@@ -6,7 +6,7 @@ The same seed writes the same bytes.
 import argparse, json, string
 from pathlib import Path
 import numpy as np
-from mmrec.core import MmrecError, atomic_path, progress
+from mmrec.core import atomic_path, progress
 from mmrec.data.reading import read_records
 from mmrec.sim.shop import make_shop
 

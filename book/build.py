@@ -1,7 +1,7 @@
 """Make the book: notebooks, docstrings, glossary and references become one site of static pages. Nothing is executed, nothing is fetched.
 
-`prepare` needs only the standard library; `build` needs what `book_requirements` in settings.ini lists (`make book` installs it)."""
-import argparse, ast, html.parser, io, json, os, re, shutil, subprocess, sys, tokenize, urllib.parse
+`prepare` needs PyYAML; `build` needs what `book_requirements` in settings.ini lists (`make book` installs it)."""
+import argparse, ast, html.parser, io, json, re, shutil, subprocess, sys, tokenize, urllib.parse
 from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,8 +170,8 @@ class Module:
     defined: dict   # name to Definition
     patches: dict   # class to methods that this module gives it
 
-def read_module(path):
-    "The exported definitions of a module, from its source alone."
+def read_module(path, dotted=None):
+    "The exported definitions of a module, from its source alone; `dotted` is its name in the package."
     text = Path(path).read_text(encoding="utf8")
     tree, lines, notes = ast.parse(text), text.splitlines(), comments(text)
     notes |= {(n, "alone"): True for n in list(notes) if lines[n - 1].lstrip().startswith("#")}
@@ -185,11 +185,13 @@ def read_module(path):
             if not node.name.startswith("_") and ast.get_docstring(node): patches.setdefault(ast.unparse(node.args.args[0].annotation), []).append(_member(node, notes, lines))
         elif isinstance(node, ast.FunctionDef): defined[node.name] = _function(node, notes, lines)
         elif isinstance(node, ast.ClassDef): defined[node.name] = _class(node, notes, lines)
-    return Module(Path(path).stem, ast.get_docstring(tree) or "", exports, defined, patches)
+    return Module(dotted or Path(path).stem, ast.get_docstring(tree) or "", exports, defined, patches)
 
 def read_modules(folder, order=()):
     "All modules with an `__all__`, in the order of the chapters; methods patched in elsewhere go to their class."
-    found = {m.name: m for m in (read_module(p) for p in sorted(Path(folder).glob("[!_]*.py"))) if m.exports}
+    paths = [p for p in sorted(Path(folder).rglob("*.py")) if not p.name.startswith("_")]
+    dotted = [".".join(p.relative_to(folder).with_suffix("").parts) for p in paths]
+    found = {m.name: m for m in map(read_module, paths, dotted) if m.exports}
     found = {n: found[n] for n in [*(o for o in order if o in found), *(n for n in found if n not in order)]}
     for module in found.values():
         for name, methods in module.patches.items():
@@ -344,7 +346,7 @@ def read_glossary(text):
     "Entries (terms, definition, module of the chapter) from lines `term / synonym` and `: definition [module]`."
     entries = []
     for block in re.split(r"\n\s*\n", text.split("\n---\n", 1)[-1].strip()):
-        m = re.fullmatch(r"(.+)\n: (.*?)\s*\[(\w+)\]", block.strip(), re.S)
+        m = re.fullmatch(r"(.+)\n: (.*?)\s*\[([\w.]+)\]", block.strip(), re.S)
         if not m: raise BookError(f"glossary.md: not `term`, `: definition [module]`: {block[:60]!r}")
         entries.append(([t.strip() for t in m[1].split(" / ")], re.sub(r"\s*\n\s*", " ", m[2]), m[3]))
     return entries
@@ -394,7 +396,7 @@ def directives(text):
         lines.pop(0)
     return found, "\n".join(lines).strip("\n")
 
-def anchor(label, chapter): return f"fig-{chapter.module}-{label[4:]}"
+def anchor(label, chapter): return f"fig-{chapter.module.replace('.', '-')}-{label[4:]}"
 
 def figures(all_chapters):
     "Dict from a figure's anchor to its number, such as 13.2; a label is its chapter's own."
@@ -439,7 +441,7 @@ def code_cells(cell, chapter, numbers):
 
 def place(module, name):
     "The target of a definition; Sphinx does not tell capitals from small letters, so `Survey` and `survey` need more."
-    return f"def-{module}-{name.lower()}" + ("" if name == name.lower() else "-capital")
+    return f"def-{module.replace('.', '-')}-{name.lower()}" + ("" if name == name.lower() else "-capital")
 
 @dataclass
 class Links:
@@ -530,10 +532,18 @@ def api_index(modules, by_module):
 
 # All together
 
-def toc(all_chapters, modules):
+def read_toc(path, all_chapters):
+    "The parts of book/toc.yml: dicts of title, about and chapters (stem to track), which hold every chapter once."
+    import yaml
+    parts = yaml.safe_load(Path(path).read_text(encoding="utf8"))["parts"]
+    listed, there = [stem for p in parts for stem in p["chapters"]], [c.stem for c in all_chapters if c.number is not None]
+    if wrong := sorted(set(listed) ^ set(there)): raise BookError(f"toc.yml: {wrong[0]} is in the table or in nbs/, not in both")
+    return parts
+
+def toc(parts, modules):
     "Sphinx's table of contents."
-    lines = ["format: jb-book", "root: index", "parts:", "- caption: Chapters", "  chapters:"]
-    lines += [f"  - file: {c.stem}" for c in all_chapters if c.number is not None]
+    lines = ["format: jb-book", "root: index", "parts:"]
+    for p in parts: lines += [f"- caption: {p['title']}", "  chapters:", *(f"  - file: {stem}" for stem in p["chapters"])]
     lines += ["- caption: Reference", "  chapters:", "  - file: api/index", "    sections:", *(f"    - file: api/{m}" for m in modules), "  - file: glossary", "  - file: references"]
     return "\n".join(lines) + "\n"
 
@@ -555,7 +565,7 @@ def pages(root=ROOT):
     out = {f"{c.stem}.ipynb": json.dumps(chapter_notebook(c, links, [(root/"book/reading.md").read_text(encoding="utf8")] if c.number is None else ()), indent=1, ensure_ascii=False) for c in all_chapters}
     out |= {f"api/{m.name}.md": api_page(m, links.names, by_module.get(m.name)) for m in modules.values()}
     out |= {"api/index.md": api_index(modules, by_module), "glossary.md": glossary_page(glossary, by_module), "references.md": references_page(bib, used), "references.bib": bib_text}
-    out |= {"_toc.yml": toc(all_chapters, modules), "_config.yml": (root/"book/_config.yml").read_text(encoding="utf8"), "static/book.css": (root/"book/book.css").read_text(encoding="utf8")}
+    out |= {"_toc.yml": toc(read_toc(root/"book/toc.yml", all_chapters), modules), "_config.yml": (root/"book/_config.yml").read_text(encoding="utf8"), "static/book.css": (root/"book/book.css").read_text(encoding="utf8")}
     return out | {f"img/{p.name}": p.read_bytes() for p in sorted((root/"nbs/img").glob("*")) if p.is_file()}
 
 def prepare(folder, root=ROOT):

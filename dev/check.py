@@ -19,9 +19,11 @@ def main():
         for path in sorted(made | here):
             if not ((copy/path).exists() and (ROOT/path).exists() and filecmp.cmp(copy/path, ROOT/path, shallow=False)):
                 wrong.append(f"{path}: out of step; run `make export`")
-        exported = {f"{line.split()[-1]}.py" for nb in (copy/"nbs").glob("*.ipynb") for line in nb.read_text().split('"')
-                    if line.startswith("#| default_exp")} | {"__init__.py", "__main__.py", "_modidx.py"}
-        wrong += [f"{p}: no notebook exports it; delete it" for p in sorted(here) if p.name not in exported]
+        modules = {line.split()[-1].replace(".", "/") for nb in (copy/"nbs").glob("*.ipynb") for line in nb.read_text().split('"')
+                   if line.startswith("#| default_exp")}
+        exported = {f"mmrec/{m}.py" for m in modules} | {f"mmrec/{m.rpartition('/')[0]}/__init__.py" for m in modules if "/" in m}
+        exported |= {f"mmrec/{name}.py" for name in ("__init__", "__main__", "_modidx")}
+        wrong += [f"{p}: no notebook exports it; delete it" for p in sorted(here) if p.as_posix() not in exported]
     if (ROOT/"README.md").read_text(encoding="utf8") != readme(): wrong.append("README.md: out of step with nbs/index.ipynb; run `make readme`")
     print("\n".join(wrong) or "notebooks are clean; mmrec/ and README.md are in step with nbs/")
     return bool(wrong)

@@ -6,12 +6,12 @@
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'MADE', 'PALETTE', 'ORDERED', 'printable', 'MmrecError',
            'os_errors', 'foreign', 'reads', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder',
            'publish_into', 'atomic_path', 'claimed', 'complain', 'atomic_folder', 'workplace', 'write_json',
-           'read_json', 'content_key', 'file_sha256', 'unchanged', 'no_gc', 'seed_everything', 'progress', 'StageMeter',
-           'figure_style', 'answer_code', 'check_answer']
+           'read_json', 'content_key', 'file_sha256', 'static_file', 'unchanged', 'no_gc', 'seed_everything',
+           'progress', 'StageMeter', 'figure_style', 'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
-import contextlib, errno, fcntl, functools, gc, hashlib, itertools, json, math, numbers, os, platform
-import random, re, secrets, shutil, stat, sys, threading, time
+import contextlib, errno, fcntl, functools, gc, hashlib, importlib.resources, itertools, json, math
+import numbers, os, platform, random, re, secrets, shutil, stat, sys, threading, time
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -421,6 +421,13 @@ def file_sha256(
     with os_errors(path), open(path, "rb") as f:
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
+
+# %% ../nbs/00_core.ipynb #85bf8b9e
+def static_file(
+    name, # of a file in the package's folder `static`
+):        # path
+    "A file that comes with the package."
+    return Path(str(importlib.resources.files("mmrec")/"static"/name))
 
 # %% ../nbs/00_core.ipynb #b0dfa89e
 def _stamps(path):

@@ -1,5 +1,5 @@
 "A host that does with headers and marks between pieces what no host should: each fault a path, each answer made by hand."
-import contextlib, gzip, socket, threading, time, zlib
+import contextlib, gzip, socket, threading, zlib
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 OK = HEAD + b"Content-Length: %d\r\n\r\n"

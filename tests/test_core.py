@@ -1,5 +1,5 @@
 "What every chapter relies on: whose a file is, who makes it, what is swept, what reaches a terminal."
-import errno, fcntl, json, multiprocessing, os, random, signal, stat, subprocess, sys, threading, time
+import errno, fcntl, json, os, stat, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest

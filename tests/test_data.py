@@ -8,7 +8,7 @@ from mmrec.core import MmrecError
 from mmrec.data.tables import load_dataset
 from mmrec.data.fields import best_image_url, parse_times, plain_text
 from mmrec.data.ratings import RatingScale, STARS
-from mmrec.data.reading import BadRow, read_lines, read_records, sniff
+from mmrec.data.reading import read_lines, read_records, sniff
 from mmrec.data.sampling import draw_rows
 
 T0 = 1_577_836_800_000 # 2020-01-01 in milliseconds

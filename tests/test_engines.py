@@ -2,8 +2,8 @@
 import os, subprocess, sys
 import numpy as np, pytest, torch
 from mmrec.features.encode import engines
-from mmrec.core import MmrecError, read_json
-from mmrec.features.engines import CompiledEngine, TorchEngine, cosines, engine_kind, has_openvino, make_engine
+from mmrec.core import MmrecError
+from mmrec.features.engines import TorchEngine, cosines, engine_kind, has_openvino, make_engine
 
 needs_openvino = pytest.mark.skipif(not has_openvino(), reason="the extra mmrec[fast] is not installed")
 CPU = torch.device("cpu")

@@ -1,5 +1,5 @@
 "Explorer: neighbours are right, contributions add up, strangers' words stay words, a run of any shape can be opened, the page keeps its limit."
-import base64, hashlib, io, json, re
+import base64, hashlib, json, re
 from html.parser import HTMLParser
 from pathlib import Path
 import numpy as np, pandas as pd, pytest

@@ -9,7 +9,7 @@ from fault_server import FaultServer
 from mmrec.data.tables import fetch
 from mmrec.core import MmrecError, file_sha256
 from mmrec.data.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
-                         file_lock, is_public, read_manifest, redirect_target, resolve_category, retry_after, said_length, web_address)
+                         file_lock, is_public, read_manifest, resolve_category, retry_after)
 
 KEYS = ("rating", "user_id", "parent_asin")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" # all hosts here are on this machine
@@ -512,7 +512,7 @@ def test_a_changed_file(tmp_path):
         os.utime(path, ns=(1, 1)) # touched: read again, still the same
         client = Quick(); fetch_file([host.url], tmp_path, KEYS, client)
         assert client.said == [] and read_manifest(tmp_path)["files"][NAME]["url"] == host.url
-        stat = path.stat(); path.write_bytes(OTHER) # another good file under the same name
+        path.write_bytes(OTHER) # another good file under the same name
         with pytest.raises(MmrecError, match="SHA-256 differs"): fetch_file([host.url], tmp_path, KEYS, Quick(), verify=True)
         fetch_file([host.url], tmp_path, KEYS, client)
         assert "found here" in client.said[0] and read_manifest(tmp_path)["files"][NAME]["url"] is None

@@ -1,11 +1,11 @@
 "Fusion: groups of the same product, splits that leak nothing, and masks that say what is missing."
-import io, warnings
+import warnings
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageEnhance
 from mmrec.core import MmrecError
 from mmrec.features.fusion import CUTOFFS, Fusion, Split, gather, leakage, load_fusion, normal_title, product_groups, split_rows
-from mmrec.data.images import near_duplicate_pictures, near_pairs, picture_hashes
+from mmrec.data.images import near_duplicate_pictures, near_pairs
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_a_fusion_of_anybody_is_read_or_refused(tmp_path):
     import pickle, random
     rng, blocks = random.Random(0), dict(text=np.eye(4), image=np.where(np.eye(4) > 0, np.nan, 1))
     blocks["image"][0] = 2
-    (fusion := Fusion().fit(blocks)).save(tmp_path/"f.npz")
+    Fusion().fit(blocks).save(tmp_path/"f.npz")
     whole = (tmp_path/"f.npz").read_bytes()
     for _ in range(300):
         (tmp_path/"m.npz").write_bytes(mutated(whole, rng))

@@ -1,5 +1,5 @@
 "The picture downloader against a server that does everything a picture host should not."
-import gzip, hashlib, io, os, shutil, signal, socket, sqlite3, struct, subprocess, sys, textwrap, threading, time, zlib
+import gzip, hashlib, io, os, shutil, signal, socket, struct, subprocess, sys, textwrap, threading, time, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -287,7 +287,7 @@ def test_a_name_with_many_addresses_is_not_tried_for_ever(tmp_path, monkeypatch)
 
 def test_both_families_of_addresses_get_their_turn(server, tmp_path, monkeypatch):
     "Ten addresses of IPv6 that lead nowhere do not keep the one of IPv4 from being tried."
-    real, tried = socket.getaddrinfo, []
+    tried = []
     many = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"2606:4700::{k + 1:x}", 80, 0, 0)) for k in range(10)] + [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: many if host == "both.example" else [x for x in many if x[4][0] == host])
     monkeypatch.setattr(socket.socket, "connect", lambda self, where: tried.append(where[0]) or (_ for _ in ()).throw(OSError("nobody")))

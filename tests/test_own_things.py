@@ -1,6 +1,5 @@
 "The user's own things stay the user's, and what was kept before changes no number."
 import os, shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ import pytest
 from desk import call, leftovers, predictions, run_words, tree
 from mmrec import pipeline
 from mmrec.cli import main
-from mmrec.core import MAKING, MmrecError, read_json
+from mmrec.core import MmrecError, read_json
 from mmrec.data.parquet import convert
 
 

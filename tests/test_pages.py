@@ -1,14 +1,13 @@
 "Pages: nothing from data or from a stranger's run folder becomes code, nothing is asked of anybody, nothing outside the folder is read."
 import base64, copy, io, json, os, random, re, shutil, subprocess, time
 from html.parser import HTMLParser
-from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from mmrec.eval import measures as ev
 from mmrec.report.page import page as report, paper as writeup
 from mmrec.core import MmrecError, read_json, write_json
 from mmrec.report.explorer import Explorer, explore, write_explorer
-from mmrec.report.page import png_bytes, read_metrics, run_file, write_report
+from mmrec.report.page import png_bytes, run_file, write_report
 from mmrec.report.paper import RunFacts, gain_sentence, gains, paper, resolve, table as paper_table, typeset, write_paper
 from test_explorer import make_run
 
@@ -327,7 +326,7 @@ def test_a_gain_is_shown_exactly_where_its_interval_leaves_out_zero(tmp_path, se
     skill = dict(zip(names, rng.uniform(.2, .3, len(names))))
     tables = [pd.DataFrame(dict(protocol="honest", model=m, line=range(n), item=item, group=item, actual=y, predicted=np.where(rng.random(n) < s, y, rng.integers(0, K, n)))) for m, s in skill.items()]
     f = RunFacts(tmp_path, dict(scale=dict(names=list("12345"), values=[1, 2, 3, 4, 5]), main="text + image", protocols=dict(honest=dict(table=[dict(model=m) for m in names]))), pd.concat(tables))
-    g, alone = gains(f), 0
+    g = gains(f)
     assert len(g) == 6
     for _, r in g.iterrows():
         shown = r["verdict"].startswith(("better", "worse"))

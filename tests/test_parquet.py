@@ -1,7 +1,5 @@
 "Converted tables: the same data set as from the raw files, whatever is in them, and nothing half-written."
 import json
-import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mmrec.data.tables import parquet
@@ -56,7 +54,7 @@ def test_any_values_go_both_ways(tmp_path_factory, changes, broken):
     (folder/"meta_Any.jsonl").write_text("".join(json.dumps(dict(title=t, features=[], images=[], store=None, price=None, parent_asin=p)) + "\n" for t, p in (("One", "P1"), ("Twice", "P1"), ("None", "P9"))))
     raw = lambda: load_dataset(folder/"Any.jsonl", folder/"meta_Any.jsonl", format="amazon-2023")
     try: a = raw()
-    except MmrecError as e:
+    except MmrecError:
         with pytest.raises(MmrecError): convert(folder/"tables", folder/"Any.jsonl", folder/"meta_Any.jsonl", format="amazon-2023")
         return
     convert(folder/"tables", folder/"Any.jsonl", folder/"meta_Any.jsonl", format="amazon-2023")

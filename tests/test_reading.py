@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mmrec.core import MmrecError
-from mmrec.data.reading import BadRow, MendedRow, batches_of, line_batches, parse_json, parse_python, parse_row, read_records, rows_of, sniff
+from mmrec.data.reading import MendedRow, batches_of, line_batches, parse_json, parse_python, parse_row, read_records, rows_of, sniff
 
 ROWS = [dict(user=f"u{i}", item="AB"[i % 2], rating=i % 5 + 1, text=f"a warm scarf number {i}") for i in range(12)]
 CSV = pd.DataFrame(ROWS).to_csv(index=False)

@@ -5,12 +5,11 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt
 from mmrec.eval import measures as ev
-from mmrec.report.page import paper as writeup
 from mmrec.cli import main
 from mmrec.core import MmrecError, file_sha256, read_json, write_json
 from mmrec.pipeline import RunConfig, run
 from mmrec.report.page import with_interval
-from mmrec.report.paper import (QUESTIONS, SAYINGS, WORKS, Cite, Html, Mark, Md, Ref, bibtex, bullets, cards, clean, config_file, figure, gain_sentence, gallery_items, gains, heading, limits, listing,
+from mmrec.report.paper import (QUESTIONS, WORKS, Html, Mark, Md, bullets, cards, clean, config_file, gain_sentence, gallery_items, gains, heading, limits, listing,
                            new_study, note, paper, para, read_config, read_run, resolve, run_or_open, table, typeset, write_paper)
 
 HOSTILE = ["#set text(red)", "$x^2$ and $", "<script>alert(1)</script>", "a | b || c", "*bold* _it_ **x**", "`code` ```", "\\ \\n \\u{1}", "[a](javascript:b) ![c](d)", "漢字かな", "שלום עולם", "😀👩‍👩‍👧", "\u202egnp.exe",

@@ -477,7 +477,7 @@ def _told(filled):
     return told
 
 # %% ../../nbs/14_data.tables.ipynb #a9d61066
-import itertools, unicodedata
+import unicodedata
 from urllib.parse import unquote
 
 # %% ../../nbs/14_data.tables.ipynb #fedd0976

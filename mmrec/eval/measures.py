@@ -9,9 +9,8 @@ __all__ = ['MEASURES', 'confusion_counts', 'confusion_scores', 'score_intervals'
            'read_gallery', 'policy', 'alone']
 
 # %% ../../nbs/30_eval.measures.ipynb #cb5a95c0
-import base64, contextlib, hashlib, html, io, re
+import base64, hashlib, html, io, re
 from html.parser import HTMLParser
-from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core import MADE, ORDERED, PALETTE, MmrecError, figure_style

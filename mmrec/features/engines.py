@@ -19,7 +19,7 @@ from .encode import Encoder
 # %% ../../nbs/21_features.engines.ipynb #771d076b
 def check_torch():
     "Import torch and torchvision, or say how to repair a pair that does not fit together."
-    try: import torch, torchvision
+    try: import torch, torchvision # noqa: F401
     except (RuntimeError, ImportError, OSError) as e:
         def version(name):
             try: return importlib.metadata.version(name)

@@ -12,10 +12,9 @@ import contextlib, functools, importlib.util, json, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..core import MmrecError, content_key, file_sha256, read_json
+from ..core import MmrecError, content_key, file_sha256, read_json, static_file
 from .engines import NetworkEncoder, check_torch, make_engine, pick_device
 from .encode import Encoder, clean_text
-from ..sim.shop import STYLES, TEXT, fashion_world, write_review
 
 # %% ../../nbs/22_features.text.ipynb #35410376
 class TfidfSVD(Encoder):
@@ -283,13 +282,8 @@ def _pooled(net, pooling, normalize):
 TransformerText.calibration = "256 made-up reviews, 1"
 
 def calibration_texts():
-    "256 made-up reviews of all lengths, always the same."
-    import random
-    pen, world = random.Random("calibration"), fashion_world()
-    def review():
-        told = {name: pen.choice(world.values[name]) for name in TEXT if pen.random() < .5}
-        return write_review(told, pen.choice(list(STYLES)), pen)
-    return [" ".join(review() for _ in range(1 if i % 4 else 4)) for i in range(256)]
+    "256 made-up reviews of all lengths, always the same; the made-up shop wrote them."
+    return read_json(static_file("calibration.json"), list)
 
 # %% ../../nbs/22_features.text.ipynb #8f685c20
 @patch

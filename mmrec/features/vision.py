@@ -8,19 +8,18 @@ __all__ = ['AROUND', 'UNIFORM', 'GREY', 'WEIGHTS_TIMEOUT', 'CAFFE_MEAN', 'ImageE
            'read_weights', 'fill', 'TorchvisionImage', 'image_encoder']
 
 # %% ../../nbs/24_features.vision.ipynb #f952cc7b
-import collections, contextlib, os
+import collections, contextlib, itertools, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from ..core import MmrecError, atomic_path, content_key, file_sha256, progress
+from ..core import MmrecError, atomic_path, content_key, file_sha256, progress, static_file
 from .engines import NetworkEncoder, check_torch, make_engine, pick_device
 from .encode import Encoder
 from ..data.fetch import said_length
 from ..data.images import open_image
 from .text import FEW, check_different, check_weights
-from ..sim.shop import COLOURS, GARMENTS, draw_item
 
 # %% ../../nbs/24_features.vision.ipynb #17fb330f
 class ImageEncoder(Encoder):
@@ -376,15 +375,15 @@ def _prepare(self:TorchvisionImage, picture):
     return np.asarray(F.center_crop(picture, self.recipe_.crop_size))
 
 # %% ../../nbs/24_features.vision.ipynb #331347b8
-TorchvisionImage.calibration = "96 drawn products, 1"
+TorchvisionImage.calibration = "96 drawn products, 2"
 
 @patch
 def _calibration(self:TorchvisionImage):
-    "Batches of drawn products, always the same."
-    from itertools import product
-    looks = list(product(GARMENTS, COLOURS, ("plain", "striped", "checked", "dotted", "floral"), ("neat", "frayed")))
-    pictures = [self._prepare(draw_item(*looks[i*len(looks)//96], np.random.default_rng(i))) for i in range(96)]
-    return [(np.stack(pictures[i:i + 8]),) for i in range(0, 96, 8)]
+    "Batches of drawn products, always the same; the made-up shop drew them."
+    sheet = open_image(static_file("calibration.webp")).convert("RGB")
+    corners = itertools.product(range(0, sheet.height, 256), range(0, sheet.width, 256))
+    pictures = [self._prepare(sheet.crop((x, y, x + 256, y + 256))) for y, x in corners]
+    return [(np.stack(pictures[i:i + 8]),) for i in range(0, len(pictures), 8)]
 
 # %% ../../nbs/24_features.vision.ipynb #cc5d0682
 @patch

@@ -41,7 +41,7 @@ def _import_keras():
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         with _hushed():
-            with contextlib.suppress(ImportError): import triton._C.libtriton # torch's compiler crashes the process when TensorFlow is loaded before it
+            with contextlib.suppress(ImportError): import triton._C.libtriton # noqa: F401 # torch's compiler crashes the process when TensorFlow is loaded before it
             import keras, tensorflow
             tensorflow.config.list_physical_devices("GPU")
             with contextlib.suppress(RuntimeError): # too late when TensorFlow has computed before

@@ -15,8 +15,7 @@ __all__ = ['MOST_SIGNS', 'MOST_ROWS', 'UNSEEN', 'WORKS', 'PAPER_STYLE', 'TEMPLAT
 
 # %% ../../nbs/66_report.paper.ipynb #6e6d6cda
 import base64, contextlib, difflib, html, json, os, re, subprocess, sys, tempfile, zipfile
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 import numpy as np
 import pandas as pd

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['CAUSES', 'CUTS', 'PICTURE', 'TEXT', 'HIDDEN', 'TONES', 'TONE_GIVEN_STARS', 'STYLES', 'SHAPES', 'GARMENTS', 'COLOURS',
-           'PHRASES', 'HOST', 'PLACEHOLDERS', 'FAULTS', 'Network', 'best_scores', 'fashion_world', 'draw_item', 'say',
-           'write_review', 'read_review', 'Shop', 'open_shop', 'make_shop', 'shop_name', 'ShopServer', 'mentions',
-           'reachable']
+           'PHRASES', 'HOST', 'FAULTS', 'Network', 'best_scores', 'fashion_world', 'draw_item', 'say', 'write_review',
+           'read_review', 'Shop', 'open_shop', 'make_shop', 'shop_name', 'ShopServer', 'mentions', 'reachable']
 
 # %% ../../nbs/06_sim.shop.ipynb #bcb3d1b4
 import calendar, functools, html, http.server, itertools, json, os, random, re, threading, time, urllib.parse
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..core import MmrecError, atomic_path, claimed, is_empty_folder, os_errors, progress, publish_into, read_json, write_json
+from ..core import MmrecError, atomic_path, claimed, is_empty_folder, os_errors, progress, publish_into, read_json, static_file, write_json
 
 # %% ../../nbs/06_sim.shop.ipynb #c7465ecf
 class Network:
@@ -725,7 +724,7 @@ def read_review(
 # %% ../../nbs/06_sim.shop.ipynb #2b2e763c
 _RECIPE = 2 # raise it whenever the same settings would make other files
 HOST = "images.shop.invalid"
-PLACEHOLDERS = ("01RmK+J4pJL", "01QFb8SNuTL", "01PkLIhTX3L", "01MKUOLsA5L", "31CTP6oiIBL")
+_PLACEHOLDERS = tuple(static_file("placeholders.txt").read_text().split())
 _NOUNS = {"t-shirt": "t-shirt|tee|top", "shirt": "shirt|button-down|blouse", "coat": "coat|jacket", "dress": "dress|sundress", "skirt": "skirt", "trousers": "pants|trousers|slacks",
          "shoe": "shoes|sneakers|trainers", "boot": "boots|ankle boots", "sock": "socks|crew socks", "hat": "hat|fedora|sun hat", "bag": "bag|purse|handbag", "scarf": "scarf|wrap"}
 _PLURAL = {"trousers", "shoe", "boot", "sock"}
@@ -875,7 +874,7 @@ def _make_faults(items, seed):
     items["has_picture"] = np.ones(n, bool)
     for fault, share in FAULTS.items():
         for i in [hit.pop() for _ in range(round(share*n) or int(n >= 100))]:
-            if fault == "placeholder": items["image"][i] = pen.choice(PLACEHOLDERS)
+            if fault == "placeholder": items["image"][i] = pen.choice(_PLACEHOLDERS)
             elif fault == "no image": items["image"][i] = None
             else: faults[items["image"][i]] = fault
             items["has_picture"][i] = fault == "503 once"
@@ -909,8 +908,8 @@ def _draw_placeholder(size=256):
 def _draw_pictures(folder, world, items, faults, seed):
     "Draw each item's picture, once where several items share it."
     folder.mkdir(parents=True, exist_ok=True)
-    for image in PLACEHOLDERS: _save_picture(_draw_placeholder(), folder/f"{image}.jpg")
-    def wanted(image): return image and image not in PLACEHOLDERS and faults.get(image) != "404" and not (folder/f"{image}.jpg").exists()
+    for image in _PLACEHOLDERS: _save_picture(_draw_placeholder(), folder/f"{image}.jpg")
+    def wanted(image): return image and image not in _PLACEHOLDERS and faults.get(image) != "404" and not (folder/f"{image}.jpg").exists()
     todo = [i for i, image in enumerate(items["image"]) if wanted(image)]
     for i in progress(todo, "draw pictures", unit="picture"):
         looks = [world.values[name][items[name][i]] for name in PICTURE]
@@ -1025,7 +1024,7 @@ def _fill(folder, world, settings):
     counts, kept = _write_reviews(folder/"Amazon_Fashion.jsonl", world, items, reviews, repeats, seed)
     counts |= _write_items(folder/"meta_Amazon_Fashion.jsonl", items, reviews, seed)
     with atomic_path(folder/"truth.parquet") as tmp: _truth(world, items, reviews)[kept].to_parquet(tmp, index=False)
-    write_json(folder/"shop.json", dict(made_up=True, host=HOST, settings=settings, counts=counts, faults=faults, placeholders=PLACEHOLDERS))
+    write_json(folder/"shop.json", dict(made_up=True, host=HOST, settings=settings, counts=counts, faults=faults, placeholders=_PLACEHOLDERS))
 
 # %% ../../nbs/06_sim.shop.ipynb #4fbc3f58
 def make_shop(
