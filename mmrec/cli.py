@@ -13,7 +13,8 @@ import argparse, codecs, contextlib, os, signal, sys, threading
 from types import SimpleNamespace
 
 # %% ../nbs/89_cli.ipynb #796ffb97
-SECTIONS = dict(get="Get data", look="Look before you believe", run="Run", judge="Judge", write="Read and write up", keep="Housekeeping")
+SECTIONS = dict(get="Get data", look="Look before you believe", run="Run", judge="Judge",
+                write="Read and write up", keep="Housekeeping")
 COMMANDS = {} # name to what `command` keeps of it, in the order of their cells
 
 # %% ../nbs/89_cli.ipynb #5bb43900
@@ -25,7 +26,8 @@ def command(
 ):            # decorator of a function that is called with a dict of the options
     "Make the function a command; its name, without the leading underscore, is the command's."
     def keep(run):
-        COMMANDS[run.__name__[1:]] = SimpleNamespace(section=section, about=about, examples=examples, options=options, run=run)
+        COMMANDS[run.__name__[1:]] = SimpleNamespace(
+            section=section, about=about, examples=examples, options=options, run=run)
         return run
     return keep
 
@@ -46,17 +48,23 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kw, allow_abbrev=False, formatter_class=Help)
         self._positionals.title = "arguments"
 
-    def _print_message(self, message, file=None): (file or sys.stderr).write(message or "") # argparse would swallow a broken pipe
+    # argparse would swallow a broken pipe
+    def _print_message(self, message, file=None): (file or sys.stderr).write(message or "")
 
     def error(self, message):
-        message = message.removeprefix("argument ").replace("the following arguments are required:", "missing:")
+        message = (message.removeprefix("argument ")
+                   .replace("the following arguments are required:", "missing:"))
         from mmrec.core import printable
-        self.exit(2, f"{bold(self.prog, sys.stderr)}: {printable(message)}" + ("" if " — " in message else f" — {self.prog} --help shows what there is") + "\n")
+        self.exit(2, f"{bold(self.prog, sys.stderr)}: {printable(message)}" + (
+            "" if " — " in message else f" — {self.prog} --help shows what there is") + "\n")
 
     def _check_value(self, action, value):
         if action.choices is None or value in action.choices: return
-        what = "command" if action.dest == "command" else f"value for {'/'.join(action.option_strings) or action.metavar}:"
-        self.error(f"unknown {what} {value!r}" + (did_you_mean(str(value), action.choices) or f" — choose from {', '.join(map(str, action.choices))}"))
+        what = ("command" if action.dest == "command" else
+                f"value for {'/'.join(action.option_strings) or action.metavar}:")
+        self.error(f"unknown {what} {value!r}" + (
+            did_you_mean(str(value), action.choices)
+            or f" — choose from {', '.join(map(str, action.choices))}"))
 
 # %% ../nbs/89_cli.ipynb #2869ad1b
 def refuse(
@@ -84,7 +92,8 @@ def tell(
 ):
     "Say a line on standard error, if anybody is there to read it."
     from mmrec.core import printable
-    with contextlib.suppress(OSError, ValueError): print(f"{bold('mmrec', sys.stderr)}: {printable(line)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{bold('mmrec', sys.stderr)}: {printable(line)}", file=sys.stderr, flush=True)
 
 # %% ../nbs/89_cli.ipynb #de5cbf3c
 def bold(
@@ -92,7 +101,8 @@ def bold(
     stream=None, # where it will be written; None: standard output
 ):               # `text`, bold where the stream is a terminal that wants it
     "Make a heading bold on a terminal."
-    plain = not (stream or sys.stdout).isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    plain = (not (stream or sys.stdout).isatty() or os.environ.get("NO_COLOR")
+             or os.environ.get("TERM") == "dumb")
     return text if plain else f"\033[1m{text}\033[0m"
 
 # %% ../nbs/89_cli.ipynb #f01fde84
@@ -116,7 +126,8 @@ def wrapped(
 ):             # one string
     "Break a text at the terminal's width."
     import textwrap
-    lines = textwrap.wrap(text, width() - len(end), initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(text, width() - len(end), initial_indent=first, subsequent_indent=then,
+                          break_long_words=False, break_on_hyphens=False)
     return f"{end}\n".join(lines)
 
 # %% ../nbs/89_cli.ipynb #74cc728b
@@ -124,19 +135,23 @@ def shown_examples(
     examples, # list of (command line, what it is for)
 ):            # the end of a command's help
     "Lay out examples; a long line is broken before an option, as a shell allows it."
-    whole = lambda line: line.replace(" ", "\xa0").replace("\xa0--", " --") # an option and its value stay together
-    lines = [wrapped(whole(line), "  ", "      ", " \\").replace("\xa0", " ") + "\n" + wrapped(why, "    ", "    ") for line, why in examples]
+    # an option and its value stay together
+    whole = lambda line: line.replace(" ", "\xa0").replace("\xa0--", " --")
+    lines = [wrapped(whole(line), "  ", "      ", " \\").replace("\xa0", " ") + "\n"
+             + wrapped(why, "    ", "    ") for line, why in examples]
     return "\n".join([bold("Examples") + ":", *lines])
 
 # %% ../nbs/89_cli.ipynb #57a86093
 def mapping(
     text, # such as 'user=userId,item=movieId,text=title+body'
 ):        # dict from our name to the column's
-    "Read a mapping of columns; a comma that no name and equals sign follows belongs to a column's name."
+    "Read a mapping of columns; a comma that no name and equals sign follows is part of a name."
     import re
     pairs = [part.partition("=") for part in re.split(r",(?=\s*[a-z_]+\s*=)", text)]
     if not all(name.strip() and eq and column.strip() for name, eq, column in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is no mapping — write name=column, separated by commas, such as user=userId,item=movieId")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no mapping — write name=column, separated by commas, such as "
+            "user=userId,item=movieId")
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 # %% ../nbs/89_cli.ipynb #c12688db
@@ -145,14 +160,16 @@ def whole(
 ):        # int
     "Read a whole number."
     try: return int(text)
-    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is no whole number — write one such as 500") from None
+    except ValueError: raise argparse.ArgumentTypeError(
+        f"{text!r} is no whole number — write one such as 500") from None
 
 # %% ../nbs/89_cli.ipynb #9e99acfa
 def positive(
     text, # such as '3'
 ):        # int, 1 or more
     "Read a whole number that counts something."
-    if (number := whole(text)) < 1: raise argparse.ArgumentTypeError(f"{text!r} is too small — write 1 or more")
+    if (number := whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is too small — write 1 or more")
     return number
 
 # %% ../nbs/89_cli.ipynb #861e5876
@@ -160,19 +177,26 @@ def picture_file(
     text, # such as 'card.png'
 ):        # the same
     "Read the name of a picture to be drawn."
-    if not text.endswith((".png", ".pdf", ".svg")): raise argparse.ArgumentTypeError(f"{text!r} names no kind of picture — end it in .png, .pdf or .svg")
+    if not text.endswith((".png", ".pdf", ".svg")): raise argparse.ArgumentTypeError(
+        f"{text!r} names no kind of picture — end it in .png, .pdf or .svg")
     return text
 
 # %% ../nbs/89_cli.ipynb #89ecc4a8
 def _add_option(parser, f):
     "One field of `RunConfig` as an option."
-    flag, help, more = "--" + f.name.replace("_", "-"), f.metadata["help"].replace("%", "%%"), f.metadata
-    shown = "" if f.default is None or isinstance(f.default, bool) else f" (default: {' '.join(f.default) if isinstance(f.default, tuple) else f.default})"
+    flag, help, more = ("--" + f.name.replace("_", "-"), f.metadata["help"].replace("%", "%%"),
+                        f.metadata)
+    shown = ("" if f.default is None or isinstance(f.default, bool) else
+             f" (default: {' '.join(f.default) if isinstance(f.default, tuple) else f.default})")
     how = dict(default=f.default, help=help + shown)
-    if f.type is bool: option = parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=help)
-    elif f.type is dict: option = parser.add_argument(flag, type=mapping, metavar="NAME=COLUMN,…", help=help)
+    if f.type is bool: option = parser.add_argument(
+        flag, action=argparse.BooleanOptionalAction, default=f.default, help=help)
+    elif f.type is dict: option = parser.add_argument(
+        flag, type=mapping, metavar="NAME=COLUMN,…", help=help)
     elif f.type is int: option = parser.add_argument(flag, type=whole, metavar="N", **how)
-    else: option = parser.add_argument(flag, nargs=more.get("nargs"), choices=more.get("choices"), metavar=dict(file="FILE", directory="FOLDER").get(more.get("path"), "NAME"), **how)
+    else: option = parser.add_argument(
+        flag, nargs=more.get("nargs"), choices=more.get("choices"),
+        metavar=dict(file="FILE", directory="FOLDER").get(more.get("path"), "NAME"), **how)
     if more.get("path"): option.complete = more["path"]
     if more.get("some"): option.offers = more["some"]
 
@@ -200,15 +224,14 @@ def config_options(
     for heading, names in {**GROUPS, "more": " ".join(sorted(more))}.items():
         group = parser.add_argument_group(heading)
         for name in names.split():
-            if name in known and name not in without and (only is None or name in only): _add_option(group, known[name])
+            if name in known and name not in without and (only is None or name in only):
+                _add_option(group, known[name])
 
 # %% ../nbs/89_cli.ipynb #c1e22c8c
 ABOUT = "Predict ratings from reviews and product pictures, and say honestly how well."
-BEGIN = "Where to begin: `mmrec run` needs no data; it makes a small shop, trains on it and ends with a report to open in a browser. Then `mmrec run --reviews FILE` with a table of your own."
-EXIT_CODES = {0: "done", 1: "data, files or machine: one line says what and the remedy", 2: "unknown command, option or choice",
-              129: "stopped because the terminal has gone (SIGHUP)", 130: "stopped with Ctrl-C; the same command goes on from there",
-              141: "the reader of a pipe has left, as in mmrec … | head -1", 143: "stopped by kill (SIGTERM); the same command goes on from there"}
-VARIABLES = {"MMREC_PROGRESS": "0: no progress bars", "MMREC_CACHE": "folder for compiled networks (default: ~/.cache/mmrec)", "NO_COLOR": "1: no bold headings", "COLUMNS": "width of the help"}
+BEGIN = ("Where to begin: `mmrec run` needs no data; it makes a small shop, trains on it and ends "
+         "with a report to open in a browser. Then `mmrec run --reviews FILE` with a table of your "
+         "own.")
 
 # %% ../nbs/89_cli.ipynb #2f9c9690
 def overview():
@@ -216,15 +239,33 @@ def overview():
     lines = [wrapped(ABOUT), "", wrapped(BEGIN)]
     for section, heading in SECTIONS.items():
         found = [(name, c) for name, c in COMMANDS.items() if c.section == section]
-        if found: lines += ["", bold(heading) + ":", *(wrapped(c.about, f"  {name:<12}", " "*14) for name, c in found)]
+        if found: lines += ["", bold(heading) + ":", *(
+            wrapped(c.about, f"  {name:<12}", " "*14) for name, c in found)]
     return "\n".join(lines)
+
+# %% ../nbs/89_cli.ipynb #c5377c42
+EXIT_CODES = {
+    0: "done",
+    1: "data, files or machine: one line says what and the remedy",
+    2: "unknown command, option or choice",
+    129: "stopped because the terminal has gone (SIGHUP)",
+    130: "stopped with Ctrl-C; the same command goes on from there",
+    141: "the reader of a pipe has left, as in mmrec … | head -1",
+    143: "stopped by kill (SIGTERM); the same command goes on from there"}
+
+# %% ../nbs/89_cli.ipynb #354e17dc
+VARIABLES = {"MMREC_PROGRESS": "0: no progress bars",
+             "MMREC_CACHE": "folder for compiled networks (default: ~/.cache/mmrec)",
+             "NO_COLOR": "1: no bold headings", "COLUMNS": "width of the help"}
 
 # %% ../nbs/89_cli.ipynb #2f15b337
 def ending():
     "The end of `mmrec --help`."
     rows = lambda table: [wrapped(says, f"  {key:<15} ", " "*18) for key, says in table.items()]
-    more = wrapped("mmrec COMMAND --help, or mmrec help COMMAND, shows a command's options and examples.")
-    return "\n".join([more, "", bold("Exit codes") + ":", *rows(EXIT_CODES), "", bold("Environment variables") + ":", *rows(VARIABLES)])
+    more = wrapped("mmrec COMMAND --help, or mmrec help COMMAND, "
+                   "shows a command's options and examples.")
+    return "\n".join([more, "", bold("Exit codes") + ":", *rows(EXIT_CODES), "",
+                      bold("Environment variables") + ":", *rows(VARIABLES)])
 
 # %% ../nbs/89_cli.ipynb #997dea3d
 def fill(
@@ -233,24 +274,32 @@ def fill(
 ):
     "Give a command's parser its options, examples and a short usage."
     c.options(part)
-    for action in part._get_positional_actions(): action.metavar = action.metavar or action.dest.upper()
-    words = [f"[{a.metavar}]" if a.nargs == "?" else a.metavar for a in part._get_positional_actions()]
+    for action in part._get_positional_actions():
+        action.metavar = action.metavar or action.dest.upper()
+    words = [f"[{a.metavar}]" if a.nargs == "?" else a.metavar
+             for a in part._get_positional_actions()]
     part.usage, part.epilog = " ".join([part.prog, *words, "[options]"]), shown_examples(c.examples)
 
 # %% ../nbs/89_cli.ipynb #7524ee9d
 def make_parser(
-    command=None, # the command whose options are wanted; None: only the overview; 'all': every command's
+    command=None, # the command whose options are wanted; None: only the overview; 'all': all
 ):                # argparse parser
     "Build the parser; only the options of `command` are filled in."
     from mmrec import __version__
     top = Parser("mmrec", usage="mmrec COMMAND [options]", description=overview(), epilog=ending())
-    top.add_argument("--version", action="version", version=f"mmrec {__version__}", help="show the version of mmrec and stop")
-    commands = top.add_subparsers(dest="command", prog="mmrec", metavar="COMMAND", help=None if command == "all" else argparse.SUPPRESS)
-    parts = {name: commands.add_parser(name, help=c.about, description=wrapped(c.about[0].upper() + c.about[1:] + ".")) for name, c in COMMANDS.items()}
+    top.add_argument("--version", action="version", version=f"mmrec {__version__}",
+                     help="show the version of mmrec and stop")
+    commands = top.add_subparsers(dest="command", prog="mmrec", metavar="COMMAND",
+                                  help=None if command == "all" else argparse.SUPPRESS)
+    parts = {name: commands.add_parser(
+        name, help=c.about, description=wrapped(c.about[0].upper() + c.about[1:] + "."))
+        for name, c in COMMANDS.items()}
     for name, part in parts.items():
         if command in (name, "all"): fill(part, COMMANDS[name])
     for part in (top, *parts.values()):
-        part.add_argument("--debug", action="store_true", default=False if part is top else argparse.SUPPRESS, help="show the whole trace of an error")
+        part.add_argument("--debug", action="store_true",
+                          default=False if part is top else argparse.SUPPRESS,
+                          help="show the whole trace of an error")
     return top
 
 # %% ../nbs/89_cli.ipynb #4b8bf4ce
@@ -260,59 +309,86 @@ def _categories():
 
 # %% ../nbs/89_cli.ipynb #7ca25b04
 def _fetch_options(parser):
-    parser.add_argument("category", nargs="?", help="a category in any spelling, such as amazon-fashion").offers = _categories
-    parser.add_argument("--year", type=whole, default=2023, choices=(2023, 2018), help="edition of the data (default: 2023)")
-    parser.add_argument("--to", default="data/raw", metavar="FOLDER", help="where the files go (default: data/raw)").complete = "directory"
-    parser.add_argument("--only", choices=("reviews", "items", "reviews5"), help="one part in place of reviews and items; reviews5 is the small file of 2018")
-    parser.add_argument("--host", action="append", metavar="URL", help="a base address of .gz files to ask in place of the known ones, such as a mirror; may be given again")
-    parser.add_argument("--verify", action="store_true", help="read files that are there through again")
+    parser.add_argument(
+        "category", nargs="?", help="a category in any spelling, such as amazon-fashion"
+    ).offers = _categories
+    parser.add_argument("--year", type=whole, default=2023, choices=(2023, 2018),
+                        help="edition of the data (default: 2023)")
+    parser.add_argument("--to", default="data/raw", metavar="FOLDER",
+                        help="where the files go (default: data/raw)").complete = "directory"
+    parser.add_argument("--only", choices=("reviews", "items", "reviews5"),
+                        help="one part in place of reviews and items; "
+                             "reviews5 is the small file of 2018")
+    parser.add_argument("--host", action="append", metavar="URL",
+                        help="a base address of .gz files to ask in place of the known ones, "
+                             "such as a mirror; may be given again")
+    parser.add_argument("--verify", action="store_true",
+                        help="read files that are there through again")
     parser.add_argument("--list", action="store_true", help="name all categories and stop")
 
 # %% ../nbs/89_cli.ipynb #55a4be08
 @command("get", "get the raw files of Amazon Reviews 2023 or 2018", [
-    ("mmrec fetch amazon-fashion", "reviews and items of 2023 into data/raw (0.5 GB); run it again to resume"),
-    ("mmrec fetch gift-cards --year 2018 --only reviews5", "the small file of 2018: users and items with five reviews or more"),
-    ("mmrec fetch amazon-fashion --verify", "read the files that are there through again and compare their SHA-256"),
+    ("mmrec fetch amazon-fashion",
+     "reviews and items of 2023 into data/raw (0.5 GB); run it again to resume"),
+    ("mmrec fetch gift-cards --year 2018 --only reviews5",
+     "the small file of 2018: users and items with five reviews or more"),
+    ("mmrec fetch amazon-fashion --verify",
+     "read the files that are there through again and compare their SHA-256"),
     ("mmrec fetch --list --year 2018", "names of all categories")], _fetch_options)
 def _fetch(args):
     from mmrec.core import MmrecError
     from mmrec.data.fetch import FetchClient, category_names, fetch_dataset
     if args["list"]: return print(*category_names(args["year"]), sep="\n")
-    if not args["category"]: raise MmrecError("no category named", where="mmrec fetch", fix="name one, such as amazon-fashion; mmrec fetch --list shows them all")
-    parts, client = (args["only"],) if args["only"] else ("reviews", "items"), FetchClient(say=lambda line: say(line, stream=sys.stderr))
-    paths = fetch_dataset(args["category"], args["to"], args["year"], parts, args["host"], client, args["verify"])
+    if not args["category"]: raise MmrecError(
+        "no category named", where="mmrec fetch",
+        fix="name one, such as amazon-fashion; mmrec fetch --list shows them all")
+    parts, client = ((args["only"],) if args["only"] else ("reviews", "items"),
+                     FetchClient(say=lambda line: say(line, stream=sys.stderr)))
+    paths = fetch_dataset(args["category"], args["to"], args["year"], parts, args["host"], client,
+                          args["verify"])
     say(*paths.values())
-    if len(paths) == 2: say(f"next: mmrec run --reviews {paths['reviews']} --items {paths['items']}")
+    if len(paths) == 2:
+        say(f"next: mmrec run --reviews {paths['reviews']} --items {paths['items']}")
 
 # %% ../nbs/89_cli.ipynb #e09d9eac
 def _shop_options(parser):
     parser.add_argument("folder", help="where to write it").complete = "directory"
-    parser.add_argument("--items", type=positive, default=2_000, metavar="N", help="products (default: 2000)")
-    parser.add_argument("--reviews", type=positive, default=25_000, metavar="N", help="reviews (default: 25000)")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="same seed, same bytes (default: 0)")
-    parser.add_argument("--pictures", default="informative", choices=("informative", "useless", "reversed"), help="whether pictures tell anything about the rating")
+    parser.add_argument("--items", type=positive, default=2_000, metavar="N",
+                        help="products (default: 2000)")
+    parser.add_argument("--reviews", type=positive, default=25_000, metavar="N",
+                        help="reviews (default: 25000)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N",
+                        help="same seed, same bytes (default: 0)")
+    parser.add_argument("--pictures", default="informative",
+                        choices=("informative", "useless", "reversed"),
+                        help="whether pictures tell anything about the rating")
 
 # %% ../nbs/89_cli.ipynb #763cb71b
 @command("get", "write the built-in, made-up shop (Amazon Reviews 2023 format)", [
     ("mmrec shop my-shop", "2,000 products with pictures and 25,000 reviews"),
-    ("mmrec shop plain-shop --items 500 --reviews 5000 --seed 1 --pictures useless", "a smaller one, whose pictures tell nothing about the rating")], _shop_options)
+    ("mmrec shop plain-shop --items 500 --reviews 5000 --seed 1 --pictures useless",
+     "a smaller one, whose pictures tell nothing about the rating")], _shop_options)
 def _shop(args):
     from mmrec.sim.shop import make_shop
     shop = make_shop(args["folder"], args["items"], args["reviews"], args["seed"], args["pictures"])
     say(shop, shop.reviews_path, shop.meta_path, shop.images_dir)
 
 # %% ../nbs/89_cli.ipynb #8cb28660
-CONVERTED = ("reviews", "items", "format", "columns", "item_columns", "scale", "dates", "name", "seed") # fields of `RunConfig`
+CONVERTED = ("reviews", "items", "format", "columns", "item_columns", "scale", "dates", "name",
+             "seed") # fields of `RunConfig`
 NAME_ONE = "name one with --reviews FILE"
 
+# %% ../nbs/89_cli.ipynb #a724f5d5
 def _convert_options(parser):
     parser.add_argument("folder", help="where the tables go").complete = "directory"
     config_options(parser, CONVERTED)
 
 # %% ../nbs/89_cli.ipynb #5cdd30ec
 @command("get", "read raw files once, write tables that load in an instant", [
-    ("mmrec convert data/fashion --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz", "write tables into data/fashion"),
-    ("mmrec run --reviews data/fashion", "name their folder in place of the files")], _convert_options)
+    ("mmrec convert data/fashion --reviews Amazon_Fashion.jsonl.gz "
+     "--items meta_Amazon_Fashion.jsonl.gz", "write tables into data/fashion"),
+    ("mmrec run --reviews data/fashion", "name their folder in place of the files")],
+    _convert_options)
 def _convert(args):
     from mmrec.core import MmrecError
     from mmrec.data.parquet import convert
@@ -322,7 +398,9 @@ def _convert(args):
 # %% ../nbs/89_cli.ipynb #4bda1bc6
 def _describe_options(parser):
     config_options(parser, (*CONVERTED, "images", "sample", "draw"))
-    parser.add_argument("--figure", type=picture_file, metavar="FILE", help="also draw the card into this file (.png, .pdf, .svg)").complete = "file"
+    parser.add_argument(
+        "--figure", type=picture_file, metavar="FILE",
+        help="also draw the card into this file (.png, .pdf, .svg)").complete = "file"
 
 # %% ../nbs/89_cli.ipynb #51d505b8
 def _draw_card(card, path):
@@ -334,8 +412,11 @@ def _draw_card(card, path):
 
 # %% ../nbs/89_cli.ipynb #6869b5bd
 @command("look", "look at a data set: stars first, then everything else", [
-    ("mmrec describe --reviews AMAZON_FASHION_5.json.gz", "what is in a file of Amazon Reviews 2018"),
-    ("mmrec describe --reviews ratings.csv --columns user=userId,item=movieId,rating=rating --figure card.png", "a table of your own, with a figure")], _describe_options)
+    ("mmrec describe --reviews AMAZON_FASHION_5.json.gz",
+     "what is in a file of Amazon Reviews 2018"),
+    ("mmrec describe --reviews ratings.csv "
+     "--columns user=userId,item=movieId,rating=rating --figure card.png",
+     "a table of your own, with a figure")], _describe_options)
 def _describe(args):
     from mmrec.core import MmrecError, refuse_foreign
     from mmrec.pipeline import RunConfig, describe
@@ -349,18 +430,29 @@ def _describe(args):
 # %% ../nbs/89_cli.ipynb #b2c04460
 def _run_options(parser):
     config_options(parser)
-    for a in parser._actions[1:]: # only what is typed is kept: a file may choose the rest, `RunConfig` what is left
+    # only what is typed is kept: a file may choose the rest, `RunConfig` what is left
+    for a in parser._actions[1:]:
         a.help, a.default = a.help.replace("%(default)s", str(a.default)), argparse.SUPPRESS
-    parser.add_argument("--config", metavar="FILE", help="read choices from a TOML or JSON file; those on the command line win").complete = "file"
+    parser.add_argument(
+        "--config", metavar="FILE",
+        help="read choices from a TOML or JSON file; those on the command line win"
+    ).complete = "file"
 
 # %% ../nbs/89_cli.ipynb #a59c9f51
 @command("run", "the main job: data, pictures, vectors, networks, scores, report", [
     ("mmrec run", "the built-in shop, both protocols, report in runs/"),
-    ("mmrec run --config study.toml --seed 1", "the choices of a file, such as mmrec new makes; what stands on the command line wins"),
-    ("mmrec run --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz --text distilbert --image resnet50", "Amazon Reviews 2023 with the course project's encoders"),
-    ("mmrec run --reviews ratings.csv --items movies.csv --columns user=userId,item=movieId,rating=rating,time=timestamp "
-     "--item-columns item=movieId,title=title,text=genres --images posters/{item}.jpg --scale 0.5-5:0.5", "any table: films with posters on disk, half stars"),
-    ("mmrec run --shop-pictures useless", "a world in which pictures carry nothing: does the report notice?")], _run_options)
+    ("mmrec run --config study.toml --seed 1",
+     "the choices of a file, such as mmrec new makes; what stands on the command line wins"),
+    ("mmrec run --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz "
+     "--text distilbert --image resnet50",
+     "Amazon Reviews 2023 with the course project's encoders"),
+    ("mmrec run --reviews ratings.csv --items movies.csv "
+     "--columns user=userId,item=movieId,rating=rating,time=timestamp "
+     "--item-columns item=movieId,title=title,text=genres "
+     "--images posters/{item}.jpg --scale 0.5-5:0.5",
+     "any table: films with posters on disk, half stars"),
+    ("mmrec run --shop-pictures useless",
+     "a world in which pictures carry nothing: does the report notice?")], _run_options)
 def _run(args):
     from mmrec.pipeline import RunConfig, run
     from mmrec.report.page import data_line, result_table
@@ -368,7 +460,8 @@ def _run(args):
     if path := args.pop("config"):
         from mmrec.report.paper import read_config
         args = read_config(path) | args
-    folder = run(RunConfig(**{k: tuple(v) if k == "protocols" else v for k, v in args.items()}), say)
+    folder = run(
+        RunConfig(**{k: tuple(v) if k == "protocols" else v for k, v in args.items()}), say)
     metrics = read_json(folder/"metrics.json")
     say("", data_line(metrics), *metrics["notes"], "", result_table(metrics).to_string(), "")
     say(f"report: {(folder/'report.html').resolve().as_uri()}")
@@ -376,15 +469,23 @@ def _run(args):
 # %% ../nbs/89_cli.ipynb #3e0b690d
 def _compare_options(parser):
     group = parser.add_argument_group("comparison")
-    group.add_argument("--fusion", default="early", choices=("early", "late", "stacked"), help="how modalities are joined (default: early)")
-    group.add_argument("--model", default="logistic", choices=("logistic", "boosting", "ordinal", "network"), help="which model judges (default: logistic)")
-    group.add_argument("--seeds", type=positive, default=3, metavar="N", help="repetitions with other splits (default: 3)")
-    config_options(parser, without=("protocols", "epochs", "patience", "fresh", "missing", "seed"))
+    group.add_argument("--fusion", default="early", choices=("early", "late", "stacked"),
+                       help="how modalities are joined (default: early)")
+    group.add_argument("--model", default="logistic",
+                       choices=("logistic", "boosting", "ordinal", "network"),
+                       help="which model judges (default: logistic)")
+    group.add_argument("--seeds", type=positive, default=3, metavar="N",
+                       help="repetitions with other splits (default: 3)")
+    config_options(parser,
+                   without=("protocols", "epochs", "patience", "fresh", "missing", "seed"))
 
 # %% ../nbs/89_cli.ipynb #cd4033f5
 @command("judge", "judge the course project's three claims, with controls", [
-    ("mmrec compare", "the built-in shop: do pictures help, is a transformer better than counting words?"),
-    ("mmrec compare --reviews ratings.csv --items movies.csv --images posters/{item}.jpg --scale 0.5-5:0.5 --model ordinal --seeds 5", "your own data, a model of ordered classes")], _compare_options)
+    ("mmrec compare",
+     "the built-in shop: do pictures help, is a transformer better than counting words?"),
+    ("mmrec compare --reviews ratings.csv --items movies.csv "
+     "--images posters/{item}.jpg --scale 0.5-5:0.5 --model ordinal --seeds 5",
+     "your own data, a model of ordered classes")], _compare_options)
 def _compare(args):
     from mmrec.evidence.claims import compare
     from mmrec.pipeline import RunConfig
@@ -394,22 +495,28 @@ def _compare(args):
 # %% ../nbs/89_cli.ipynb #190e6066
 def _report_options(parser):
     parser.add_argument("run", help="a run folder").complete = "directory"
-    parser.add_argument("--to", choices=("html", "md", "pdf"), help="write a paper: a page, Markdown to write on in, or a PDF (without --to: report.html)")
+    parser.add_argument("--to", choices=("html", "md", "pdf"),
+                        help="write a paper: a page, Markdown to write on in, or a PDF "
+                             "(without --to: report.html)")
     parser.add_argument("--author", default="", metavar="NAME", help="who hands the paper in")
     parser.add_argument("--title", default="", metavar="TEXT", help="another title for the paper")
 
 # %% ../nbs/89_cli.ipynb #6016932b
 @command("write", "write a run's report.html again, or a paper from it", [
-    ("mmrec report runs/20260101-120000-shop", "report.html and explorer.html of a run of New Year's Day"),
-    ("mmrec report runs/20260101-120000-shop --to md", "the frame of a course paper, to write on in"),
-    ("mmrec report runs/20260101-120000-shop --to pdf --author 'Ann Example'", "the same as a PDF")], _report_options)
+    ("mmrec report runs/20260101-120000-shop",
+     "report.html and explorer.html of a run of New Year's Day"),
+    ("mmrec report runs/20260101-120000-shop --to md",
+     "the frame of a course paper, to write on in"),
+    ("mmrec report runs/20260101-120000-shop --to pdf --author 'Ann Example'",
+     "the same as a PDF")], _report_options)
 def _report(args):
     from pathlib import Path
     from mmrec.report.explorer import write_explorer
     from mmrec.report.page import write_report
     from mmrec.report.paper import write_paper
     if not args["to"] and (Path(args["run"])/"items.parquet").exists(): write_explorer(args["run"])
-    path = write_paper(args["run"], args["to"], args["author"], args["title"]) if args["to"] else write_report(args["run"])
+    path = (write_paper(args["run"], args["to"], args["author"], args["title"]) if args["to"]
+            else write_report(args["run"]))
     say(f"{'paper' if args['to'] else 'report'}: {path.resolve().as_uri()}")
 
 # %% ../nbs/89_cli.ipynb #a9e8d691
@@ -419,19 +526,24 @@ def _new_options(parser):
 
 # %% ../nbs/89_cli.ipynb #cb3e311c
 @command("write", "start a study: a notebook, a configuration, questions", [
-    ("mmrec new my-study", "on the built-in shop; then: cd my-study, jupyter lab study.ipynb"),
-    ("mmrec new fashion --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz", "on your own data")], _new_options)
+    ("mmrec new my-study",
+     "on the built-in shop; then: cd my-study, jupyter lab study.ipynb"),
+    ("mmrec new fashion --reviews Amazon_Fashion.jsonl.gz --items meta_Amazon_Fashion.jsonl.gz",
+     "on your own data")], _new_options)
 def _new(args):
     from mmrec.pipeline import RunConfig
     from mmrec.report.paper import new_study
-    folder = new_study(args.pop("folder"), RunConfig(**{k: tuple(v) if k == "protocols" else v for k, v in args.items()}))
-    say(f"study: {folder}", f"next: cd {folder} && jupyter lab study.ipynb, or: mmrec run --config study.toml")
+    folder = new_study(args.pop("folder"), RunConfig(
+        **{k: tuple(v) if k == "protocols" else v for k, v in args.items()}))
+    say(f"study: {folder}",
+        f"next: cd {folder} && jupyter lab study.ipynb, or: mmrec run --config study.toml")
 
 # %% ../nbs/89_cli.ipynb #be66bc29
 def _features_options(parser):
     parser.add_argument("action", choices=("ls", "rm"), help="ls lists the stores, rm removes one")
     parser.add_argument("name", nargs="?", help="for rm: the store's name or its beginning, or all")
-    parser.add_argument("--data", default="data", metavar="FOLDER", help="working folder of the runs (default: data)").complete = "directory"
+    parser.add_argument("--data", default="data", metavar="FOLDER",
+                        help="working folder of the runs (default: data)").complete = "directory"
 
 # %% ../nbs/89_cli.ipynb #1cc2cb69
 @command("keep", "list or remove the vectors that runs have kept", [
@@ -442,34 +554,44 @@ def _features(args):
     from mmrec.core import MmrecError
     from mmrec.features.encode import list_stores, remove_store
     stores = list_stores(folder := f"{args['data']}/vectors")
-    if args["action"] == "ls": return say(pd.DataFrame(stores).to_string(index=False) if stores else f"no vectors are kept in {folder}")
-    if not args["name"]: raise MmrecError("no store named", where="mmrec features rm", fix="mmrec features ls shows the names; 'all' removes every one")
+    if args["action"] == "ls":
+        return say(pd.DataFrame(stores).to_string(index=False) if stores
+                   else f"no vectors are kept in {folder}")
+    if not args["name"]: raise MmrecError(
+        "no store named", where="mmrec features rm",
+        fix="mmrec features ls shows the names; 'all' removes every one")
     names = [s["name"] for s in stores] if args["name"] == "all" else [args["name"]]
     for name in names: say(f"removed {remove_store(folder, name)}")
 
 # %% ../nbs/89_cli.ipynb #6dce6608
-@command("keep", "versions of mmrec and of what its numbers depend on", [("mmrec version", "the table that a report ends with")])
+@command("keep", "versions of mmrec and of what its numbers depend on", [
+    ("mmrec version", "the table that a report ends with")])
 def _version(args):
     from mmrec.pipeline import versions
     say(*(f"{name:<14} {number}" for name, number in versions().items()))
 
 # %% ../nbs/89_cli.ipynb #0ce9a584
-def _help_options(parser): parser.add_argument("topic", nargs="?", metavar="COMMAND", choices=tuple(COMMANDS), help="a command")
+def _help_options(parser):
+    parser.add_argument("topic", nargs="?", metavar="COMMAND", choices=tuple(COMMANDS),
+                        help="a command")
 
 # %% ../nbs/89_cli.ipynb #09c7ad71
-@command("keep", "show the options and examples of a command", [("mmrec help run", "the same as mmrec run --help")], _help_options)
+@command("keep", "show the options and examples of a command", [
+    ("mmrec help run", "the same as mmrec run --help")], _help_options)
 def _help(args): return main([args["topic"], "--help"] if args["topic"] else ["--help"])
 
 # %% ../nbs/89_cli.ipynb #fe66d12a
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 
+# %% ../nbs/89_cli.ipynb #a4c7944d
 def offer(
     name,  # of the option
     words, # what to offer
 ):         # for each shell, what `shtab` writes into its script
     "Complete these words, where an option takes others, too."
     words, function = " ".join(words), f"_mmrec_{name}"
-    return dict(bash=function, zsh=f"({words})", fish=words, tcsh=f"({words})", preamble=dict(bash=f'{function}() {{ compgen -W "{words}" -- "$1"; }}'))
+    return dict(bash=function, zsh=f"({words})", fish=words, tcsh=f"({words})",
+                preamble=dict(bash=f'{function}() {{ compgen -W "{words}" -- "$1"; }}'))
 
 # %% ../nbs/89_cli.ipynb #fd71adba
 def completion_script(
@@ -480,18 +602,25 @@ def completion_script(
     top = make_parser("all")
     parts = next(a for a in top._actions if a.dest == "command").choices
     for action in (a for part in parts.values() for a in part._actions if hasattr(a, "offers")):
-        action.complete = offer(action.dest, action.offers() if callable(action.offers) else action.offers)
+        action.complete = offer(action.dest,
+                                action.offers() if callable(action.offers) else action.offers)
     return shtab.complete(top, shell)
 
 # %% ../nbs/89_cli.ipynb #83666ec7
-def _completion_options(parser): parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
+def _completion_options(parser):
+    parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
 
 # %% ../nbs/89_cli.ipynb #c4ca024b
 @command("keep", "print the script that makes a shell complete all this", [
-    ("mmrec completion bash", "keep it: add > ~/.local/share/bash-completion/completions/mmrec, or put eval \"$(mmrec completion bash)\" into ~/.bashrc"),
-    ("mmrec completion zsh", "add > ~/.zfunc/_mmrec, where ~/.zshrc has: fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit"),
+    ("mmrec completion bash",
+     "keep it: add > ~/.local/share/bash-completion/completions/mmrec, "
+     "or put eval \"$(mmrec completion bash)\" into ~/.bashrc"),
+    ("mmrec completion zsh",
+     "add > ~/.zfunc/_mmrec, where ~/.zshrc has: fpath=(~/.zfunc $fpath); "
+     "autoload -Uz compinit; compinit"),
     ("mmrec completion fish", "add > ~/.config/fish/completions/mmrec.fish"),
-    ("mmrec completion tcsh", "add > ~/.mmrec.csh, and to ~/.tcshrc: source ~/.mmrec.csh")], _completion_options)
+    ("mmrec completion tcsh", "add > ~/.mmrec.csh, and to ~/.tcshrc: source ~/.mmrec.csh")],
+    _completion_options)
 def _completion(args): print(completion_script(args["shell"]))
 
 # %% ../nbs/89_cli.ipynb #51e8f303
@@ -499,10 +628,16 @@ def _fail(error):
     "An error as one line, and the exit code."
     from mmrec.core import REMEDIES, MmrecError
     if isinstance(error, MmrecError): line = str(error)
-    elif isinstance(error, OSError) and error.strerror: line = f"{error.filename or 'the system'}: {error.strerror} — {REMEDIES.get(error.errno, 'run again with --debug to see where')}"
-    elif isinstance(error, ModuleNotFoundError): line = f"the package {error.name} is not installed — pip install {error.name}"
-    elif isinstance(error, MemoryError): line = "out of memory — use fewer reviews (--sample) or smaller vectors (--text tfidf)"
-    else: line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} — run again with --debug and report the trace"
+    elif isinstance(error, OSError) and error.strerror: line = (
+        f"{error.filename or 'the system'}: {error.strerror} — "
+        f"{REMEDIES.get(error.errno, 'run again with --debug to see where')}")
+    elif isinstance(error, ModuleNotFoundError): line = (
+        f"the package {error.name} is not installed — pip install {error.name}")
+    elif isinstance(error, MemoryError): line = (
+        "out of memory — use fewer reviews (--sample) or smaller vectors (--text tfidf)")
+    else: line = (
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} — "
+        "run again with --debug and report the trace")
     tell(line)
     return 1
 
@@ -511,13 +646,15 @@ class Stopped(KeyboardInterrupt):
     "A signal that ends the program as Ctrl-C does."
     def __init__(self, number): self.number = number
 
-# %% ../nbs/89_cli.ipynb #69adf75d
 def _stop(number, frame): raise Stopped(number)
 
+# %% ../nbs/89_cli.ipynb #69adf75d
 @contextlib.contextmanager
 def _signals():
-    "SIGTERM and SIGHUP end what is under `with` like Ctrl-C, unless they are ignored or somebody else's."
-    ours = [s for s in (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() and signal.getsignal(s) == signal.SIG_DFL]
+    "SIGTERM and SIGHUP end what is under `with` like Ctrl-C, unless ignored or somebody else's."
+    ours = [s for s in (signal.SIGTERM, signal.SIGHUP)
+            if threading.current_thread() is threading.main_thread()
+            and signal.getsignal(s) == signal.SIG_DFL]
     for s in ours: signal.signal(s, _stop)
     try: yield
     finally:
@@ -528,16 +665,21 @@ def _stopped(stop):
     "One line on what was stopped, and the exit code."
     number = getattr(stop, "number", signal.SIGINT)
     how = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    with contextlib.suppress(OSError, ValueError): print(file=sys.stderr) # a progress bar may stand on the line
-    tell(f"{how}; what was finished (pictures, vectors, networks) is kept, run the same command to go on")
+    # a progress bar may stand on the line
+    with contextlib.suppress(OSError, ValueError): print(file=sys.stderr)
+    tell(f"{how}; what was finished (pictures, vectors, networks) is kept, "
+         "run the same command to go on")
     return 128 + number
 
 # %% ../nbs/89_cli.ipynb #5795ba97
-_PLAIN = str.maketrans({"—": "-", "–": "-", "−": "-", "“": '"', "”": '"', "’": "'", "…": "...", "×": "x", "→": "->", "·": "*"})
+_PLAIN = str.maketrans({"—": "-", "–": "-", "−": "-", "“": '"', "”": '"', "’": "'", "…": "...",
+                        "×": "x", "→": "->", "·": "*"})
 
+# %% ../nbs/89_cli.ipynb #cb7df65a
 def _plainly(error):
     "What is written instead of characters that a stream lacks."
-    return error.object[error.start:error.end].translate(_PLAIN).encode("ascii", "backslashreplace").decode(), error.end
+    return (error.object[error.start:error.end].translate(_PLAIN)
+            .encode("ascii", "backslashreplace").decode(), error.end)
 
 # %% ../nbs/89_cli.ipynb #dfaab947
 codecs.register_error("mmrec", _plainly)
@@ -554,8 +696,10 @@ def _streams():
     "Standard output and error that exist and take every character."
     _open_descriptors()
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None or getattr(getattr(sys, name), "closed", False): setattr(sys, name, open(os.devnull, "w"))
-    before = [(s, s.errors) for s in (sys.stdout, sys.stderr) if hasattr(s, "reconfigure") and s.errors != "mmrec"]
+        if getattr(sys, name) is None or getattr(getattr(sys, name), "closed", False):
+            setattr(sys, name, open(os.devnull, "w"))
+    before = [(s, s.errors) for s in (sys.stdout, sys.stderr)
+              if hasattr(s, "reconfigure") and s.errors != "mmrec"]
     for s, _ in before: s.reconfigure(errors="mmrec")
     try: yield
     finally:
@@ -568,7 +712,8 @@ def _let_go():
     for s in (sys.stdout, sys.stderr):
         try: s.flush()
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), s.fileno())
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), s.fileno())
 
 # %% ../nbs/89_cli.ipynb #7d1bbc42
 def parse(
@@ -577,7 +722,8 @@ def parse(
     "Read the words of a command line."
     top = make_parser(next((a for a in argv if not a.startswith("-")), None))
     args, rest = top.parse_known_args(argv)
-    name, args = args.command, {k: v for k, v in vars(args).items() if k not in ("command", "debug")}
+    name, args = (args.command,
+                  {k: v for k, v in vars(args).items() if k not in ("command", "debug")})
     part = next(a for a in top._actions if a.dest == "command").choices[name] if name else top
     if rest: refuse(part, rest)
     if not name: top.print_help()
@@ -594,7 +740,8 @@ def _call(argv):
     "Run a command, and see that what it says has been read."
     try:
         name, args = parse(argv)
-        if odd := [a for a in argv if any("\ud800" <= c <= "\udfff" for c in a)]: return _fail_name(odd[0])
+        if odd := [a for a in argv if any("\ud800" <= c <= "\udfff" for c in a)]:
+            return _fail_name(odd[0])
         return name and COMMANDS[name].run(args) or 0
     finally: sys.stdout.flush()
 

@@ -17,7 +17,8 @@ from ..core import MADE, ORDERED, PALETTE, MmrecError, figure_style
 from ..data.images import ImageError, open_picture
 
 # %% ../../nbs/30_eval.measures.ipynb #940c4667
-MEASURES = {"accuracy": 1, "balanced accuracy": 1, "macro-F1": 1, "MAE": -1, "RMSE": -1, "QWK": 1, "within one": 1} # 1: higher is better
+MEASURES = {"accuracy": 1, "balanced accuracy": 1, "macro-F1": 1, "MAE": -1, "RMSE": -1, "QWK": 1,
+            "within one": 1} # 1: higher is better
 
 def confusion_counts(
     y,         # true class numbers, array [n]
@@ -41,8 +42,11 @@ def confusion_scores(
         recall = np.where(true > 0, hit/true, np.nan)
         f1 = np.where(true + called > 0, 2*hit/(true + called), np.nan)
         expected = true[..., :, None]*called[..., None, :]/n[..., None, None]
-        return {"accuracy": hit.sum(-1)/n, "balanced accuracy": np.nanmean(recall, -1), "macro-F1": np.nanmean(f1, -1),
-                "MAE": (c*distance).sum((-2, -1))/n, "RMSE": np.sqrt((c*distance**2).sum((-2, -1))/n),
+        return {"accuracy": hit.sum(-1)/n,
+                "balanced accuracy": np.nanmean(recall, -1),
+                "macro-F1": np.nanmean(f1, -1),
+                "MAE": (c*distance).sum((-2, -1))/n,
+                "RMSE": np.sqrt((c*distance**2).sum((-2, -1))/n),
                 "QWK": 1 - (c*step**2).sum((-2, -1))/(expected*step**2).sum((-2, -1)),
                 "within one": (c*(step <= 1)).sum((-2, -1))/n}
 
@@ -58,14 +62,16 @@ def _group_counts(y, predicted, n_classes, groups):
 # %% ../../nbs/30_eval.measures.ipynb #f0bc4e7d
 def _draws(n_groups, n_draws, seed):
     "How often each draw takes each group: array [n_draws, G]; the same for all models of a table."
-    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_draws).astype(np.float32)
+    return np.random.default_rng(seed).multinomial(
+        n_groups, np.full(n_groups, 1/n_groups), size=n_draws).astype(np.float32)
 
 # %% ../../nbs/30_eval.measures.ipynb #6647530d
 def _drawn_scores(y, predictions, values, groups, n_draws, seed):
-    "For each model the measures of all rows, and those of each bootstrap draw; the draws are the same for all."
+    "For each model the measures of all rows, and those of each draw, which is the same for all."
     K, counts = len(values), [_group_counts(y, p, len(values), groups) for p in predictions]
     draws = _draws(len(counts[0]), n_draws, seed)
-    return [(confusion_scores(c.sum(0).reshape(K, K), values), confusion_scores((draws @ c).reshape(-1, K, K), values)) for c in counts]
+    return [(confusion_scores(c.sum(0).reshape(K, K), values),
+             confusion_scores((draws @ c).reshape(-1, K, K), values)) for c in counts]
 
 # %% ../../nbs/30_eval.measures.ipynb #8502fe61
 def score_intervals(
@@ -77,27 +83,29 @@ def score_intervals(
     level=.95,   # coverage of the interval
     seed=0,      # decides the draws
 ):               # table, a row a measure: value, low, high
-    "Score predictions, with a percentile interval from the cluster bootstrap (Efron; Davison & Hinkley 1997, §3.8)."
-    if len(y) == 0: raise MmrecError("no test rows", where="score_intervals", fix="give more reviews or a larger test share")
+    "Score predictions, with percentile intervals from the cluster bootstrap (Davison & Hinkley)."
+    if len(y) == 0: raise MmrecError("no test rows", where="score_intervals",
+                                     fix="give more reviews or a larger test share")
     (point, drawn), = _drawn_scores(y, [predicted], values, groups, n_draws, seed)
     tails = [(1 - level)/2, (1 + level)/2]
-    return pd.DataFrame({m: [float(point[m]), *np.nanquantile(drawn[m], tails)] for m in MEASURES}, index=["value", "low", "high"]).T
+    return pd.DataFrame({m: [float(point[m]), *np.nanquantile(drawn[m], tails)] for m in MEASURES},
+                        index=["value", "low", "high"]).T
 
 # %% ../../nbs/30_eval.measures.ipynb #fef7bec7
 def paired_difference(
-    y,           # true class numbers, array [n]
-    a, b,        # two models' predicted class numbers, arrays [n]
-    values,      # value of each class on the rating scale, [K]
-    groups=None, # product of each row; None: rows are drawn alone
-    n_draws=1000,# bootstrap draws
-    level=.95,   # coverage
-    seed=0,      # decides the draws
-):               # table, a row a measure: difference a - b, low, high, better ('a', 'b' or '' when zero is covered)
+    y,      # true class numbers, array [n]
+    a, b,   # two models' predicted class numbers, arrays [n]
+    values, # value of each class on the rating scale, [K]
+    groups=None, n_draws=1000, level=.95, seed=0, # as in `score_intervals`
+):          # table, a row a measure: a - b, low, high, better ('a', 'b'; '': zero is covered)
     "Compare two models on the same rows by a paired cluster bootstrap."
     (point_a, drawn_a), (point_b, drawn_b) = _drawn_scores(y, (a, b), values, groups, n_draws, seed)
-    out = pd.DataFrame({m: [float(point_a[m] - point_b[m]), *np.nanquantile(drawn_a[m] - drawn_b[m], [(1 - level)/2, (1 + level)/2])]
-                        for m in MEASURES}, index=["difference", "low", "high"]).T
-    sign = np.where(out["low"] > 0, 1, np.where(out["high"] < 0, -1, 0))*np.array(list(MEASURES.values()))
+    out = pd.DataFrame(
+        {m: [float(point_a[m] - point_b[m]),
+             *np.nanquantile(drawn_a[m] - drawn_b[m], [(1 - level)/2, (1 + level)/2])]
+         for m in MEASURES}, index=["difference", "low", "high"]).T
+    sign = (np.where(out["low"] > 0, 1, np.where(out["high"] < 0, -1, 0))
+            *np.array(list(MEASURES.values())))
     return out.assign(better=np.where(sign > 0, "a", np.where(sign < 0, "b", "")))
 
 # %% ../../nbs/30_eval.measures.ipynb #37cdfb40
@@ -110,33 +118,35 @@ def calibration_table(
     top = np.asarray(proba).max(axis=1)
     part = ((pd.Series(top).rank(method="min") - 1)*bins//len(top)).astype(int)
     hit = np.asarray(proba).argmax(axis=1) == np.asarray(y)
-    return pd.DataFrame(dict(said=top, right=hit, n=1)).groupby(part.to_numpy()).agg(dict(said="mean", right="mean", n="sum")).reset_index(drop=True)
+    return (pd.DataFrame(dict(said=top, right=hit, n=1)).groupby(part.to_numpy())
+            .agg(dict(said="mean", right="mean", n="sum")).reset_index(drop=True))
 
 # %% ../../nbs/30_eval.measures.ipynb #3c94c46e
 def probability_scores(
     y,     # true class numbers, array [n]
     proba, # float array [n, K]; rows sum to 1
-):         # dict: 'log loss' (nats, probabilities below 1e-6 count as 1e-6), 'calibration error' (0 to 1)
+):         # dict: 'log loss' (nats; at least 1e-6 counts), 'calibration error' (0 to 1)
     "Score probabilities: log loss and expected calibration error (Guo et al. 2017)."
     true = np.asarray(proba)[np.arange(len(y)), np.asarray(y, dtype=int)]
     table = calibration_table(y, proba)
     return {"log loss": float(-np.log(np.clip(true, 1e-6, 1)).mean()),
-            "calibration error": float(((table["said"] - table["right"]).abs()*table["n"]).sum()/table["n"].sum())}
+            "calibration error": float(((table["said"] - table["right"]).abs()*table["n"]).sum()
+                                       /table["n"].sum())}
 
 # %% ../../nbs/30_eval.measures.ipynb #d38f5aae
 def score_table(
     y,           # true class numbers, array [n]
     predictions, # dict from a model's name to its probabilities, float array [n, K]
     values,      # value of each class on the rating scale, [K]
-    groups=None, # product of each row
-    n_draws=1000,# bootstrap draws
-    seed=0,      # decides the draws
-):               # table, a row a model: each measure, its '… low' and '… high', log loss, calibration error
+    groups=None, n_draws=1000, seed=0, # as in `score_intervals`
+):               # table, a row a model: each measure, its '… low' and '… high', log loss, …
     "Score several models on the same rows."
     rows = {}
     for name, proba in predictions.items():
-        scores = score_intervals(y, np.asarray(proba).argmax(axis=1), values, groups, n_draws, seed=seed)
-        rows[name] = {f"{m} {end}".removesuffix(" value"): scores.loc[m, end] for m in scores.index for end in scores} | probability_scores(y, proba)
+        scores = score_intervals(y, np.asarray(proba).argmax(axis=1), values, groups, n_draws,
+                                 seed=seed)
+        rows[name] = {f"{m} {end}".removesuffix(" value"): scores.loc[m, end]
+                      for m in scores.index for end in scores} | probability_scores(y, proba)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 # %% ../../nbs/30_eval.measures.ipynb #38df162b
@@ -157,9 +167,12 @@ def plot_scores(
     ax = _axes(ax, (6.8, 1 + .32*len(table)))
     height = np.arange(len(table))[::-1]
     value = table[measure].to_numpy()
-    ax.errorbar(value, height, xerr=[value - table[f"{measure} low"], table[f"{measure} high"] - value], fmt="o", color=PALETTE[0], capsize=3, label="95 % interval over products")
+    ax.errorbar(value, height,
+                xerr=[value - table[f"{measure} low"], table[f"{measure} high"] - value],
+                fmt="o", color=PALETTE[0], capsize=3, label="95 % interval over products")
     known = [(h, best[name]) for h, name in zip(height, table.index) if name in (best or {})]
-    if known: ax.plot(*zip(*[(b, h) for h, b in known]), ls="", marker=">", color=PALETTE[1], ms=9, label="best anyone can reach on a new product")
+    if known: ax.plot(*zip(*[(b, h) for h, b in known]), ls="", marker=">", color=PALETTE[1], ms=9,
+                      label="best anyone can reach on a new product")
     ax.set(yticks=height, yticklabels=table.index, xlabel=measure, ylim=(-.6, len(table) - .4))
     ax.figure.legend(loc="outside lower left", ncols=2)
     return ax
@@ -172,12 +185,15 @@ def plot_confusion(
     ax=None,   # axes to draw on
 ):             # the axes
     "Draw the confusion matrix: colour is the share of the true class, the number is the count."
-    ax, counts = _axes(ax, (1.8 + .55*len(names), 1.2 + .5*len(names))), confusion_counts(y, predicted, len(names))
+    ax, counts = (_axes(ax, (1.8 + .55*len(names), 1.2 + .5*len(names))),
+                  confusion_counts(y, predicted, len(names)))
     share = counts/np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = ax.imshow(share, cmap=ORDERED, vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
-        ax.text(j, i, f"{n:,}", ha="center", va="center", fontsize=8, color="black" if share[i, j] > .6 else "white")
-    ax.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names, xlabel="predicted", ylabel="actual")
+        ax.text(j, i, f"{n:,}", ha="center", va="center", fontsize=8,
+                color="black" if share[i, j] > .6 else "white")
+    ax.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=names,
+           yticklabels=names, xlabel="predicted", ylabel="actual")
     ax.grid(False); ax.figure.colorbar(image, ax=ax, label="share of the actual class")
     return ax
 
@@ -189,14 +205,17 @@ def plot_actual(
     names,  # name of each class
     ax=None,# axes to draw on
 ):          # the axes
-    "Draw the expected rating against the actual one: boxes from quartile to quartile, the diagonal is perfect."
+    "Draw the expected rating against the actual one: boxes from quartile to quartile."
     ax, y, values = _axes(ax, (5.4, 3.4)), np.asarray(y), np.asarray(values, dtype=float)
     expected, present = np.asarray(proba) @ values, np.unique(y).astype(int)
     gap = np.diff(values).min() if len(values) > 1 else 1
-    ax.boxplot([expected[y == k] for k in present], positions=values[present], widths=.5*gap, showfliers=False, manage_ticks=False, showmeans=True,
-               medianprops=dict(color=PALETTE[0]), meanprops=dict(marker="o", markerfacecolor=PALETTE[1], markeredgecolor="none"))
-    ax.plot(values[[0, -1]], values[[0, -1]], color="grey", ls=":")
-    ax.set(xlabel="actual rating", ylabel="expected rating (mean over the probabilities)", xticks=values, xticklabels=names)
+    ax.boxplot([expected[y == k] for k in present], positions=values[present], widths=.5*gap,
+               showfliers=False, manage_ticks=False, showmeans=True,
+               medianprops=dict(color=PALETTE[0]),
+               meanprops=dict(marker="o", markerfacecolor=PALETTE[1], markeredgecolor="none"))
+    ax.plot(values[[0, -1]], values[[0, -1]], color="grey", ls=":") # perfect
+    ax.set(xlabel="actual rating", ylabel="expected rating (mean over the probabilities)",
+           xticks=values, xticklabels=names)
     return ax
 
 # %% ../../nbs/30_eval.measures.ipynb #83bbaef7
@@ -210,16 +229,17 @@ def plot_calibration(
     ax.plot([0, 1], [0, 1], color="grey", ls=":")
     for name, proba in models.items():
         calibration_table(y, proba).plot(x="said", y="right", marker="o", ms=4, ax=ax, label=name)
-    ax.set(xlabel="highest probability (mean of a tenth of the rows)", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlabel="highest probability (mean of a tenth of the rows)", ylabel="share right",
+           xlim=(0, 1), ylim=(0, 1))
     return ax
 
 # %% ../../nbs/30_eval.measures.ipynb #01b5d7e0
 def plot_history(
-    history, # table with epoch, loss, val_loss, accuracy, val_accuracy (`RatingClassifier.history_`)
+    history,   # table with epoch, loss, val_loss, accuracy, val_accuracy (a network's `history_`)
     best=None, # epoch whose weights were kept
-    title="", # what was trained
+    title="",  # what was trained
     steered_by="validation", # what the val_ columns were measured on
-):           # the figure
+):             # the figure
     "Draw loss and accuracy of the training part and the part that steered it."
     import matplotlib.pyplot as plt
     figure_style()
@@ -228,7 +248,8 @@ def plot_history(
         ax.plot(history["epoch"], history[measure], label="training")
         ax.plot(history["epoch"], history[f"val_{measure}"], label=steered_by)
         if best is not None: ax.axvline(best, color="grey", ls=":")
-        ax.set(xlabel="epoch", ylabel=measure); ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set(xlabel="epoch", ylabel=measure)
+        ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(); fig.suptitle(title, x=.01, ha="left", fontsize=11)
     return fig
 
@@ -240,8 +261,10 @@ def class_report(
 ):             # table, a row a class: precision, recall, f1-score, support
     "scikit-learn's classification report as a table."
     from sklearn.metrics import classification_report
-    report = classification_report(y, predicted, labels=range(len(names)), target_names=list(names), output_dict=True, zero_division=0)
-    return pd.DataFrame(report).T.loc[[*names, "macro avg", "weighted avg"]].astype(dict(support=int))
+    report = classification_report(y, predicted, labels=range(len(names)),
+                                   target_names=list(names), output_dict=True, zero_division=0)
+    return (pd.DataFrame(report).T.loc[[*names, "macro avg", "weighted avg"]]
+            .astype(dict(support=int)))
 
 # %% ../../nbs/30_eval.measures.ipynb #66378003
 def extremes(
@@ -255,9 +278,11 @@ def extremes(
     called, sure = proba.argmax(axis=1), proba.max(axis=1)
     off = np.abs(values[called] - values[y])
     worst = np.lexsort((-sure, -off))
-    hits = pd.DataFrame(dict(y=y, sure=sure))[called == y].sort_values("sure", ascending=False, kind="stable")
+    hits = (pd.DataFrame(dict(y=y, sure=sure))[called == y]
+            .sort_values("sure", ascending=False, kind="stable"))
     turn = hits.groupby("y").cumcount()
-    best = hits.assign(turn=turn).sort_values(["turn", "sure"], ascending=[True, False], kind="stable").index
+    best = (hits.assign(turn=turn)
+            .sort_values(["turn", "sure"], ascending=[True, False], kind="stable").index)
     return np.asarray(best[:n], dtype=int), worst[off[worst] > 0][:n]
 
 # %% ../../nbs/30_eval.measures.ipynb #5a59f720
@@ -289,14 +314,16 @@ def gallery_html(
                    f'<p>{c["text"] or "<i>no text</i>"}</p></div></div>')
     return '<div class="gallery">' + "".join(out) + "</div>"
 
+# %% ../../nbs/30_eval.measures.ipynb #440826c4
 def gallery(
-    rows, # table with text, actual, predicted, sure (0 to 1) and, where they exist, item_title, image_path
+    rows, # table with text, actual, predicted, sure (0 to 1); item_title, image_path if they exist
 ):        # HTML string: a card a row
     "Show reviews with picture, text, actual and predicted rating."
     cards = []
     for r in rows.to_dict("records"):
         picture, title = thumbnail(r.get("image_path", "")), r.get("item_title", "") or ""
-        cards.append(dict(picture=picture, title=title, actual=r["actual"], predicted=r["predicted"],
+        cards.append(dict(picture=picture, title=title,
+                          actual=r["actual"], predicted=r["predicted"],
                           sure=f'{100*r["sure"]:.0f}', text=" ".join(str(r["text"]).split())[:280]))
     return gallery_html(cards)
 
@@ -329,6 +356,7 @@ def jpeg_uri(
     except (ImageError, ValueError): return ""
     return f"{head},{base64.b64encode(data).decode()}"
 
+# %% ../../nbs/30_eval.measures.ipynb #e23bb998
 def read_gallery(
     path, # file that `gallery` was written to
     n=50, # at most so many cards
@@ -355,6 +383,7 @@ def policy(
     return (f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
             f'<meta name="generator" content="{MADE.decode()}">')
 
+# %% ../../nbs/30_eval.measures.ipynb #1382c42d
 def alone(
     inner, # HTML of a part, such as a gallery
 ):         # HTML that can be opened by itself

@@ -18,14 +18,16 @@ from .measures import MEASURES, _group_counts, confusion_scores
 
 # %% ../../nbs/31_eval.statistics.ipynb #e6526d11
 def _splits(n_products, n_draws, seed):
-    "Yield blocks of splits, arrays [b, G]: 1 where a product is in the first half. Every split once where there are few, and first of all: all against none."
+    "Yield blocks of splits, arrays [b, G]: 1 where a product is in the first half."
+    # every split once where there are few, and first of all: all against none
     if 2**min(n_products - 1, 60) <= n_draws:
         leave = (np.arange(2**(n_products - 1))[:, None] >> np.arange(n_products - 1)) & 1
         yield 1. - np.pad(leave, ((0, 0), (1, 0)))
         return
     rng, block = np.random.default_rng(seed), max(1, 2**22//n_products)
     for start in range(0, n_draws, block):
-        bits = rng.integers(0, 256, (min(block, n_draws - start), -(-n_products//8)), dtype=np.uint8)
+        bits = rng.integers(0, 256, (min(block, n_draws - start), -(-n_products//8)),
+                            dtype=np.uint8)
         halves = np.unpackbits(bits, axis=1)[:, :n_products].astype(float)
         if start == 0: halves[0] = 1
         yield halves
@@ -58,9 +60,12 @@ def _compare(
     highs = np.sort(np.where(known, np.maximum(first, second), np.inf), axis=0)
     k, effective = int((1 - level)*len(lows) + 1e-9), sizes.sum()**2/(sizes**2).sum()
     p = np.minimum((lows <= 1e-12).mean(axis=0), (highs >= -1e-12).mean(axis=0))
-    with np.errstate(divide="ignore", invalid="ignore"): se = np.sqrt((np.where(known, first - second, 0)**2).sum(axis=0)/known.sum(axis=0))/2
-    point, common = gain(np.ones((1, len(sizes))))[0], (int(sizes.sum()), len(sizes), float(effective), level)
-    return [Comparison(*map(float, own), *common) for own in zip(point, lows[k], highs[-1 - k], p, se)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        se = np.sqrt((np.where(known, first - second, 0)**2).sum(axis=0)/known.sum(axis=0))/2
+    point, common = (gain(np.ones((1, len(sizes))))[0],
+                     (int(sizes.sum()), len(sizes), float(effective), level))
+    return [Comparison(*map(float, own), *common)
+            for own in zip(point, lows[k], highs[-1 - k], p, se)]
 
 # %% ../../nbs/31_eval.statistics.ipynb #304ed378
 def _mean(sums):
@@ -71,10 +76,16 @@ def _mean(sums):
 def _products(n_rows, groups):
     "Number of each row's product [n]; an `MmrecError` where nothing can be compared."
     groups = np.arange(n_rows) if groups is None else np.asarray(groups)
-    if len(groups) != n_rows: raise MmrecError(f"{n_rows} rows but {len(groups)} products", where="compare", fix="give one product id a row")
+    if len(groups) != n_rows: raise MmrecError(
+        f"{n_rows} rows but {len(groups)} products", where="compare",
+        fix="give one product id a row")
     code, names = pd.factorize(groups)
-    if (code < 0).any(): raise MmrecError(f"{(code < 0).sum()} rows have no product", where="compare", fix="leave these rows out or give each an id of its own")
-    if len(names) < 2: raise MmrecError(f"{len(names)} product: what is true of it may be false of all others", where="compare", fix="test on reviews of several products")
+    if (code < 0).any(): raise MmrecError(
+        f"{(code < 0).sum()} rows have no product", where="compare",
+        fix="leave these rows out or give each an id of its own")
+    if len(names) < 2: raise MmrecError(
+        f"{len(names)} product: what is true of it may be false of all others", where="compare",
+        fix="test on reviews of several products")
     return code
 
 # %% ../../nbs/31_eval.statistics.ipynb #c75dee93
@@ -89,20 +100,25 @@ def _compare_tables(
     swap = bool((ways[0] < ways[1])[ways[0] != ways[1]][:1].any())
     sizes, a, b = np.split(ways[swap], [1, 1 + a.shape[1]], axis=1)
     found = _compare(lambda half: score(half @ a) - score(half @ b), sizes[:, 0], **how)
-    return [Comparison(**asdict(c) | dict(gain=-c.gain, low=-c.high, high=-c.low)) for c in found] if swap else found
+    return [Comparison(**asdict(c) | dict(gain=-c.gain, low=-c.high, high=-c.low))
+            for c in found] if swap else found
 
 # %% ../../nbs/31_eval.statistics.ipynb #64d33f97
 def compare_paired(
-    a, b,           # score of each row for two models, higher is better: right or wrong, minus the absolute error, … arrays [n]
+    a, b,           # score of each row for two models, higher is better (right or wrong, …) [n]
     groups=None,    # product of each row [n]; None: each row is a product of its own
     level=.95,      # coverage of the interval
     n_draws=10_000, # splits, where there are more than these
     seed=0,         # decides which splits
 ):                  # a `Comparison`; gain above zero: `a` is better
-    "Compare two models' mean scores on the same rows by random halves of the products (Hartigan 1969)."
+    "Compare two models' mean scores on the same rows by random halves of the products."
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.shape != b.shape or a.ndim != 1: raise MmrecError(f"scores of shapes {a.shape} and {b.shape}", where="compare_paired", fix="score both models on the same rows, one score a row")
-    if bad := int((~np.isfinite(a) | ~np.isfinite(b)).sum()): raise MmrecError(f"{bad} rows without a score", where="compare_paired", fix="leave them out for both models alike")
+    if a.shape != b.shape or a.ndim != 1: raise MmrecError(
+        f"scores of shapes {a.shape} and {b.shape}", where="compare_paired",
+        fix="score both models on the same rows, one score a row")
+    if bad := int((~np.isfinite(a) | ~np.isfinite(b)).sum()): raise MmrecError(
+        f"{bad} rows without a score", where="compare_paired",
+        fix="leave them out for both models alike")
     code = _products(len(a), groups)
     sizes = np.bincount(code).astype(float)
     tables = [np.stack([sizes, np.bincount(code, weights=s)], axis=1) for s in (a, b)]
@@ -125,16 +141,18 @@ def compare_measures(
     **how,          # level, n_draws, seed as in `compare_paired`
 ):                  # dict from measure to `Comparison`; gain above zero: `a` is better
     "Compare two models on the same rows by all measures of a confusion matrix."
-    if not len(y) == len(a) == len(b):
-        raise MmrecError(f"{len(y)} true classes, {len(a)} and {len(b)} predicted ones", where="compare_measures", fix="predict the same rows with both models")
+    if not len(y) == len(a) == len(b): raise MmrecError(
+        f"{len(y)} true classes, {len(a)} and {len(b)} predicted ones", where="compare_measures",
+        fix="predict the same rows with both models")
     code = _products(len(y), groups)
     tables = [_group_counts(y, p, len(values), code).astype(float) for p in (a, b)]
-    found = _compare_tables(*tables, partial(_measures, values=values), np.bincount(code).astype(float), **how)
+    found = _compare_tables(*tables, partial(_measures, values=values),
+                            np.bincount(code).astype(float), **how)
     return dict(zip(MEASURES, found))
 
 # %% ../../nbs/31_eval.statistics.ipynb #6d142825
 def compare_by(
-    difference,    # function from row numbers [m] to first minus second model's score on these rows; NaN where there is none
+    difference,    # from row numbers [m] to first minus second model's score; NaN: there is none
     groups,        # product of each row [n]
     level=.95,     # coverage of the interval
     n_draws=1000,  # splits; the function is called twice for each
@@ -142,7 +160,9 @@ def compare_by(
 ):                 # a `Comparison`
     "Compare two models by any function of rows."
     code = _products(len(groups), groups)
-    gain = lambda halves: np.array([[difference(rows) if len(rows := np.flatnonzero(h[code])) else np.nan] for h in halves], dtype=float)
+    gain = lambda halves: np.array(
+        [[difference(rows) if len(rows := np.flatnonzero(h[code])) else np.nan] for h in halves],
+        dtype=float)
     return _compare(gain, np.bincount(code).astype(float), level, n_draws, seed)[0]
 
 # %% ../../nbs/31_eval.statistics.ipynb #95077d3c
@@ -152,16 +172,24 @@ def made_up_pair(
     alike=.3,       # correlation of who wins among decided reviews of one product, 0 to below 1
     decided=.2,     # share of reviews that exactly one of the two gets right
     reviews=10,     # reviews of a product, on average
-    spread=1.2,     # how unequal product sizes are: standard deviation of their logarithm; 0: all equal
+    spread=1.2,     # how unequal products are: standard deviation of log size; 0: all equal
     seed=0,         # decides the world
 ):                  # table, a row a review: product, a, b (right or not)
     "Make up the hits of two models with an exactly known gain."
-    if abs(gain) > decided: raise MmrecError(f"a gain of {gain} with only {decided} of the reviews decided", where="made_up_pair", fix="take a larger share of decided reviews")
-    rng, m, k = np.random.default_rng(seed), (1 + gain/decided)/2, 1/alike - 1 if alike else np.inf
-    chance = rng.beta(m*k, (1 - m)*k, n_products) if alike and 0 < m < 1 else np.full(n_products, m)
-    product = np.repeat(np.arange(n_products), 1 + rng.lognormal(np.log(reviews - 1) - spread**2/2, spread, n_products).round().astype(int))
-    differ, wins, both = (rng.random(len(product)) < share for share in (decided, chance[product], .6))
-    return pd.DataFrame(dict(product=product, a=np.where(differ, wins, both), b=np.where(differ, ~wins, both)))
+    if abs(gain) > decided: raise MmrecError(
+        f"a gain of {gain} with only {decided} of the reviews decided", where="made_up_pair",
+        fix="take a larger share of decided reviews")
+    rng, m, k = (np.random.default_rng(seed), (1 + gain/decided)/2,
+                 1/alike - 1 if alike else np.inf)
+    chance = (rng.beta(m*k, (1 - m)*k, n_products) if alike and 0 < m < 1
+              else np.full(n_products, m))
+    product = np.repeat(
+        np.arange(n_products), 1 + rng.lognormal(
+            np.log(reviews - 1) - spread**2/2, spread, n_products).round().astype(int))
+    differ, wins, both = (rng.random(len(product)) < share
+                          for share in (decided, chance[product], .6))
+    return pd.DataFrame(dict(product=product, a=np.where(differ, wins, both),
+                             b=np.where(differ, ~wins, both)))
 
 # %% ../../nbs/31_eval.statistics.ipynb #7bbd4df3
 def mcnemar(
@@ -172,18 +200,21 @@ def mcnemar(
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     few = only_a + only_b < 50
-    return dict(only_a=only_a, only_b=only_b, p=float(test([[0, only_a], [only_b, 0]], exact=few).pvalue) if only_a + only_b else 1.)
+    return dict(only_a=only_a, only_b=only_b,
+                p=float(test([[0, only_a], [only_b, 0]], exact=few).pvalue)
+                if only_a + only_b else 1.)
 
 # %% ../../nbs/31_eval.statistics.ipynb #50315313
 def win_share(
     a, b,        # score of each row for two models, higher is better, arrays [n]
     groups=None, # product of each row [n]
     **how,       # level, n_draws, seed as in `compare_paired`
-):               # dict: won (share of decided rows that `a` wins), low, high, decided (number of rows)
+):               # dict: won (share of decided rows that `a` wins), low, high, decided (how many)
     "Effect size: where the two models' scores differ, how often is the first the better one?"
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     differ = a != b
-    c = compare_paired((a > b)[differ], (a < b)[differ], None if groups is None else np.asarray(groups)[differ], **how)
+    c = compare_paired((a > b)[differ], (a < b)[differ],
+                       None if groups is None else np.asarray(groups)[differ], **how)
     return dict(won=(c.gain + 1)/2, low=(c.low + 1)/2, high=(c.high + 1)/2, decided=c.reviews)
 
 # %% ../../nbs/31_eval.statistics.ipynb #cca6075f
@@ -193,16 +224,18 @@ def correct(
     method="holm", # 'holm' (any false alarm), 'bonferroni' (the same, in step with simultaneous
                    # intervals) or 'fdr_bh' (share of false alarms)
     alpha=.05,     # what is kept below
-):                 # the table with the columns 'adjusted p' and 'shown' (True: the difference is real)
+):                 # the table with the columns 'adjusted p' and 'shown' (True: it is real)
     "Correct p-values for the number of comparisons."
     p = table[column].to_numpy(dtype=float)
-    if missing := int(np.isnan(p).sum()):
-        raise MmrecError(f"{missing} comparisons have no p-value", where="correct", fix="leave them out before correcting")
+    if missing := int(np.isnan(p).sum()): raise MmrecError(
+        f"{missing} comparisons have no p-value", where="correct",
+        fix="leave them out before correcting")
     order, rank = np.argsort(p), np.arange(1, len(p) + 1)
     if method == "holm": up = np.maximum.accumulate(p[order]*(len(p) + 1 - rank))
     elif method == "bonferroni": up = p[order]*len(p)
     elif method == "fdr_bh": up = np.minimum.accumulate((p[order]*len(p)/rank)[::-1])[::-1]
-    else: raise MmrecError(f"unknown correction {method!r}", where="correct", fix="use holm, bonferroni or fdr_bh")
+    else: raise MmrecError(f"unknown correction {method!r}", where="correct",
+                           fix="use holm, bonferroni or fdr_bh")
     adjusted = np.empty(len(p)); adjusted[order] = np.minimum(up, 1)
     return table.assign(**{"adjusted p": adjusted, "shown": adjusted <= alpha})
 
@@ -221,7 +254,8 @@ def detectable_gain(
 ):             # the smallest true gain that is seen with that chance, in the unit of the score
     "What gain could this test set show?"
     needed = _needed(pilot.effective, power, alpha)
-    return float(needed*pilot.se) if np.isfinite(needed) and 2.**(1 - pilot.products) <= alpha else np.inf
+    return (float(needed*pilot.se)
+            if np.isfinite(needed) and 2.**(1 - pilot.products) <= alpha else np.inf)
 
 # %% ../../nbs/31_eval.statistics.ipynb #4a688786
 def products_needed(
@@ -232,9 +266,14 @@ def products_needed(
 ):             # number of products, of the same kind as those of `pilot`
     "How many products does it take to see `gain`?"
     from scipy.optimize import brentq
-    if not gain > 0: raise MmrecError(f"a gain of {gain} cannot be planned for", where="products_needed", fix="name the smallest gain that matters, above 0")
-    if pilot.se == 0: raise MmrecError("the pilot's models never differ", where="products_needed", fix="compare models that differ somewhere")
-    short = lambda log: _needed(pilot.effective*np.exp(log), power, alpha)*pilot.se/np.exp(log/2) - gain
+    if not gain > 0: raise MmrecError(
+        f"a gain of {gain} cannot be planned for", where="products_needed",
+        fix="name the smallest gain that matters, above 0")
+    if pilot.se == 0: raise MmrecError(
+        "the pilot's models never differ", where="products_needed",
+        fix="compare models that differ somewhere")
+    short = lambda log: (_needed(pilot.effective*np.exp(log), power, alpha)
+                         *pilot.se/np.exp(log/2) - gain)
     with np.errstate(over="ignore"): log = brentq(lambda l: min(short(l), 1e9), -30, 60)
     return max(int(np.ceil(pilot.products*np.exp(log) - 1e-6)), int(np.ceil(1 - np.log2(alpha))))
 
@@ -243,6 +282,7 @@ def _words(x, unit):
     "A gain in words: 4.1 points, 0.12 stars."
     return f"{100*x:.1f} points" if unit == "points" else f"{x:.2g} {unit}"
 
+# %% ../../nbs/31_eval.statistics.ipynb #d7be4668
 def power_sentence(
     pilot,         # a `Comparison`
     power=.8,      # chance to see the gain
@@ -251,7 +291,9 @@ def power_sentence(
 ):                 # one plain sentence
     "Say what the test set could show."
     gain, often = detectable_gain(pilot, power, alpha), Fraction(power).limit_denominator(20)
-    seen = f"a gain of {_words(gain, unit)} would be seen {often.numerator} times in {often.denominator}" if np.isfinite(gain) else "no gain could be seen: too few products"
+    seen = (f"a gain of {_words(gain, unit)} would be seen "
+            f"{often.numerator} times in {often.denominator}"
+            if np.isfinite(gain) else "no gain could be seen: too few products")
     return f"With {pilot.reviews:,} reviews of {pilot.products:,} products {seen}."
 
 # %% ../../nbs/31_eval.statistics.ipynb #d885808d
@@ -281,7 +323,7 @@ def verdict(
     alpha=.05,         # level of the tests
     could_see=None,    # gain that could have been seen; None: from both comparisons at `alpha`
     unit="points",     # 'points' for shares, or the unit of the score
-    alone=None,        # corrected p-values of the two comparisons, each by itself; None: as they are
+    alone=None,        # corrected p-values of the comparisons, each by itself; None: as they are
 ):                     # a few words
     "Say what was shown, by the first rule that fits."
     both, small = [c for c in (gain, over_control) if c], _words(margin, unit)
@@ -289,21 +331,26 @@ def verdict(
     if p <= alpha: return _claimed(gain, over_control, margin, unit)
     lost = over_control is not None and gain.gain < 0 and alone[0] <= alpha
     costs = f", costs {_words(-gain.gain, unit)}"*lost
-    if lost and over_control.gain > 0 and alone[1] <= alpha: return f"informs{costs} more than it tells"
+    if lost and over_control.gain > 0 and alone[1] <= alpha:
+        return f"informs{costs} more than it tells"
     if lost and over_control.high < margin: return f"adds nothing (less than {small}){costs}"
-    if all(-margin < c.low and c.high < margin for c in both): return f"no effect larger than {small}"
+    if all(-margin < c.low and c.high < margin for c in both):
+        return f"no effect larger than {small}"
     if over_control and over_control.high < margin: return "no more than its control"
     seen = max(detectable_gain(c, alpha=alpha) for c in both) if could_see is None else could_see
-    told = f"reviews (a gain of {_words(seen, unit)} could be seen)" if np.isfinite(seen) else "products"
+    told = (f"reviews (a gain of {_words(seen, unit)} could be seen)" if np.isfinite(seen)
+            else "products")
     return f"cannot tell: too few {told}{costs}"
 
 # %% ../../nbs/31_eval.statistics.ipynb #5a1c7d3f
 def _row(claim, gain, over, level):
     "A claim's numbers: the gain, the gain over the control, what the columns do by themselves."
-    beside = [np.nan]*4 if over is None else [over.gain, over.low, over.high, gain.gain - over.gain]
+    beside = ([np.nan]*4 if over is None
+              else [over.gain, over.low, over.high, gain.gain - over.gain])
     return (dict(claim=claim, gain=gain.gain, low=gain.low, high=gain.high)
             | dict(zip(("over control", "control low", "control high", "capacity"), beside))
-            | {"p": claim_p(gain, over), "could see": max(detectable_gain(c, alpha=level) for c in (gain, over) if c)})
+            | {"p": claim_p(gain, over),
+               "could see": max(detectable_gain(c, alpha=level) for c in (gain, over) if c)})
 
 def _alone(found, method):
     "Corrected p-values of comparisons, each by itself."
@@ -319,14 +366,14 @@ def judge(
     method="holm", # correction, as in `correct`
     alpha=.05,     # level
     unit="points", # 'points' for shares, or the unit of the score
-):                 # table, a row a claim: gain and over control with intervals, capacity, p, adjusted p, could see, verdict
-    "Judge a family of claims: gains with intervals, beside their controls, corrected for many, in words."
+):                 # table, a row a claim: gains with intervals, p-values, …, verdict
+    "Judge a family of claims: gains beside their controls, corrected for many, in words."
     controls = {n: c for n, c in (controls or {}).items() if c and n in gains}
     rows = [_row(n, g, controls.get(n), alpha/len(gains)) for n, g in gains.items()]
     table = correct(pd.DataFrame(rows).set_index("claim"), method=method, alpha=alpha)
     own, over = _alone(gains, method), _alone(controls, method)
-    words = [verdict(gains[n], controls.get(n), r["adjusted p"], margin, alpha, r["could see"], unit,
-                     (own[n], over.get(n, 1.))) for n, r in table.iterrows()]
+    words = [verdict(gains[n], controls.get(n), r["adjusted p"], margin, alpha, r["could see"],
+                     unit, (own[n], over.get(n, 1.))) for n, r in table.iterrows()]
     return table.drop(columns="shown").assign(verdict=words)
 
 # %% ../../nbs/31_eval.statistics.ipynb #cdf18c73
@@ -338,7 +385,8 @@ def made_up_models(
 ):                  # table, a row a review: product, and a column of hits for each model
     "Make up the hits of several models on the same reviews, with exactly known accuracies."
     rng = np.random.default_rng(seed)
-    easy, taste = rng.uniform(.3, .7, (n_products, 1)), rng.uniform(-.15, .15, (n_products, len(gains)))
+    easy, taste = (rng.uniform(.3, .7, (n_products, 1)),
+                   rng.uniform(-.15, .15, (n_products, len(gains))))
     product = np.repeat(np.arange(n_products), reviews)
     hits = rng.random((len(product), len(gains))) < (easy + taste + list(gains.values()))[product]
     return pd.DataFrame(hits, columns=list(gains)).assign(product=product)
