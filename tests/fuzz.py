@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from requests.structures import CaseInsensitiveDict
 import fuzz_inputs as make
-from mmrec import core
-from mmrec.data.tables import tables as data, fetch, fields, images, parquet, ratings, reading, sampling
-from mmrec.features.encode import fusion
+from mmrec import core, net
+from mmrec.data import tables as data, fetch, fields, images, parquet, ratings, reading, sampling
+from mmrec.features import fusion
 from mmrec.core import MmrecError
 
 CPU, WALL, GROWTH = 20, 200, 400 # seconds of the processor and of the clock, and megabytes, that one case may take
@@ -281,15 +281,15 @@ def check_headers(folder, choices):
     client = fetch.FetchClient()
     for url, said in zip(choices["addresses"], choices["headers"]):
         answer = SimpleNamespace(headers=CaseInsensitiveDict({"Retry-After": said, "Content-Length": said, "Location": url, "X-Linked-ETag": said}), status_code=503, reason=said)
-        must(0 <= fetch.retry_after(answer) < math.inf, "a wait that is no time")
-        length = refused(fetch.said_length, answer)
+        must(0 <= net.retry_after(answer) < math.inf, "a wait that is no time")
+        length = refused(net.said_length, answer)
         must(failed(length) or length is None or 0 <= length <= 10**18, "a length that is none")
         must(isinstance(refused(client._refusal, answer), fetch.FetchError), "a refusal that is none")
-        refused(fetch.redirect_target, "http://a.example/x", answer, but=ValueError)
-        refused(fetch.is_public, url, but=ValueError); refused(fetch.is_public, said, but=ValueError)
+        refused(net.redirect_target, "http://a.example/x", answer, but=ValueError)
+        refused(net.is_public, url, but=ValueError); refused(net.is_public, said, but=ValueError)
         if not failed(refused(images.check_url, url)): images.image_id(url)
         for side in (None, 200): must(type(images.rendition(url, side)) is str, "an address that is no text")
-        fetch.web_address(url); fetch.one_line(url); data.data_name(url.replace("\0", ""))
+        net.web_address(url); net.one_line(url); data.data_name(url.replace("\0", ""))
         refused(sampling.check_way, url)
     return len(choices["addresses"])
 

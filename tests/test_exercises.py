@@ -13,6 +13,7 @@ CHECK = re.compile(r'answer = \.\.\.\ncheck_answer\(answer, "([0-9a-f]{12})"(?:,
 
 WRONG = { # (chapter, number of the exercise): answers that one might give, and should not
     ("00_core", 1): [1, 0, 3], ("00_core", 2): [5, 3, 2], ("00_core", 3): [{"#E69F00", "#CC79A7"}, {"#0072B2", "#009E73"}],
+    ("01_net", 1): [{"172.32.0.1"}, {"100.100.1.1", "172.32.0.1", "2002:808:808::1"}, "172.32.0.1"], ("01_net", 2): ["https://shop.example//cdn.example/c?d=1&e=2", "https://cdn.example/c?d=1&amp;e=2"], ("01_net", 3): [63.5, 15.5, 32],
     ("06_sim.shop", 1): [.5, .325, .6], ("06_sim.shop", 2): ["text + image", "image + hidden quality"], ("06_sim.shop", 3): [.12, .22, .4],
     ("17_data.fetch", 1): [5, 15.5, 63], ("17_data.fetch", 2): [0, 20, 40, 100], ("17_data.fetch", 3): [0, 4, 6, 10],
     ("10_data.ratings", 1): [[1, 3, 5], [0, 1, 2], [1.5, 3, 4]], ("10_data.ratings", 2): ["1-7", "3-6", "1-6"], ("10_data.ratings", 3): [3, 5, 6],

@@ -6,10 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest, requests
 from fault_server import FaultServer
-from mmrec.data.tables import fetch
+from mmrec import net
+from mmrec.data import fetch
 from mmrec.core import MmrecError, file_sha256
 from mmrec.data.fetch import (CATEGORIES, HOSTS, PARTS, FetchClient, FetchError, Partial, addresses, check_file, fetch_dataset, fetch_file,
-                         file_lock, is_public, read_manifest, resolve_category, retry_after)
+                         file_lock, read_manifest, resolve_category)
+from mmrec.net import is_public, retry_after
 
 KEYS = ("rating", "user_id", "parent_asin")
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" # all hosts here are on this machine
@@ -320,8 +322,8 @@ def test_of_the_open_internet(address): assert is_public(address)
 def test_a_redirect_does_not_lead_from_the_open_internet_home(path, monkeypatch):
     "The first host counts as public here; the second is what it is."
     with Host("hop", "ok") as host:
-        real = fetch.is_public
-        monkeypatch.setattr(fetch, "is_public", lambda address: real(address) or len(host.asked) == 1 and not monkeypatch.setattr(fetch, "is_public", real))
+        real = net.is_public
+        monkeypatch.setattr(net, "is_public", lambda address: real(address) or len(host.asked) == 1 and not monkeypatch.setattr(net, "is_public", real))
         with pytest.raises(FetchError, match="refused address.*127.0.0.1"): Quick().fetch(host.url, path, KEYS)
         assert len(host.asked) == 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from fault_server import FaultServer
 from PIL import Image
-from mmrec.data.tables import images
+from mmrec.data import images
 from mmrec.core import MmrecError
 from mmrec.data.images import (ImageClient, ImageError, StatusIndex, _parallel, attach_images, check_bytes, check_images, check_url,
                           contact_sheet, download_images, open_image, open_picture, plot_statuses, rendition, status_counts)
@@ -269,7 +269,7 @@ def test_a_name_that_changes_its_mind_is_asked_once(server, tmp_path, monkeypatc
         looks.append(host)
         return real("192.0.2.7" if len(looks) == 1 else "127.0.0.1", port, *args, **options)
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("mmrec.data.fetch.is_public", lambda address: address == "192.0.2.7")
+    monkeypatch.setattr("mmrec.net.is_public", lambda address: address == "192.0.2.7")
     gone = []
     monkeypatch.setattr(socket.socket, "connect", lambda self, where: gone.append(where[0]) or (_ for _ in ()).throw(OSError("nobody")))
     download_images(items_of("ok", host=f"http://sneaky.example:{server.server_port}"), tmp_path, retries=0)

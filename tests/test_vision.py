@@ -2,7 +2,7 @@
 import os
 import numpy as np, pytest
 from PIL import Image, ImageDraw
-from mmrec.features.encode import vision
+from mmrec.features import vision
 from mmrec.core import MmrecError
 from mmrec.features.encode import encode
 from mmrec.features.vision import ClassicalVision, TorchvisionImage, colour_histogram, describe, find_object, hog, image_encoder, local_patterns

@@ -9,17 +9,18 @@ __all__ = ['FORMATS', 'FILE_BYTES', 'PLACEHOLDERS', 'CROPS', 'ImageError', 'chec
            'near_pairs', 'near_duplicate_pictures']
 
 # %% ../../nbs/18_data.images.ipynb #50e49fb9
-import contextlib, errno, functools, hashlib, io, itertools, os, queue, random, re, sqlite3, stat
+import contextlib, errno, functools, hashlib, io, itertools, os, queue, re, sqlite3, stat
 import threading, time, zlib
 from collections import deque
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-import numpy as np, pandas as pd, requests, urllib3
+from urllib.parse import urlsplit
+import numpy as np, pandas as pd, requests
 from fastcore.basics import patch
 from PIL import Image, ImageOps
 from ..core import REMEDIES, MmrecError, PALETTE, figure_style, os_errors, progress, static_file
-from .fetch import (HEAD_BYTES, ODD, LineError, Lines, OneHop, bound_line, is_public, network_cause, one_line,
-                         redirect_target, retry_after, said_length, web_address)
+from ..net import (LineError, Lines, OneHop, is_private, line_errors, one_line, passing,
+                       pause_after, pieces, retry_after, said_length, url_name, web_address,
+                       web_host)
 
 # %% ../../nbs/18_data.images.ipynb #ead57038
 class ImageError(MmrecError):
@@ -34,11 +35,14 @@ class ImageError(MmrecError):
         super().__init__(f"{status} ({self.reason})" if self.reason else status, where=where)
 
 # %% ../../nbs/18_data.images.ipynb #52153a6c
-FORMATS = dict(JPEG=".jpg", MPO=".jpg", PNG=".png", GIF=".gif", WEBP=".webp", BMP=".bmp", TIFF=".tif", AVIF=".avif")
+FORMATS = dict(JPEG=".jpg", MPO=".jpg", PNG=".png", GIF=".gif", WEBP=".webp", BMP=".bmp",
+               TIFF=".tif", AVIF=".avif")
 FILE_BYTES = 200_000_000 # largest file that is read at all
-_decoding = threading.Semaphore(os.cpu_count() or 2) # a decoded picture is a hundred times its file: few at a time
+# a decoded picture is a hundred times its file: few at a time
+_decoding = threading.Semaphore(os.cpu_count() or 2)
 
-_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftypavif", re.DOTALL) # how pictures begin
+_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftypavif",
+                    re.DOTALL) # how pictures begin
 
 # %% ../../nbs/18_data.images.ipynb #8e856c39
 def _decode(
@@ -54,13 +58,20 @@ def _decode(
     except Exception as e: # Pillow's readers raise a dozen kinds of error
         word = "truncated" if _MAGIC.match(data) else "not an image"
         raise ImageError(word, f"begins with {data[:12]!r}" if data else "empty") from e
-    if im.width*im.height > max_pixels: raise ImageError("too large", f"{im.width} x {im.height} pixels")
-    scans = data.count(b"\xff\xda") if im.format in ("JPEG", "MPO") else 1
-    if scans*im.width*im.height > 20*max_pixels: raise ImageError("too large", f"{scans} scans of {im.width} x {im.height} pixels")
+    _check_size(im, data, max_pixels)
     if draft and im.format == "JPEG": im.draft(None, (draft, draft))
     try: im.load()
     except Exception as e: raise ImageError("truncated", e) from e
     return im
+
+# %% ../../nbs/18_data.images.ipynb #fd927b4e
+def _check_size(im, data, max_pixels):
+    "Refuse a picture whose decoding would cost too much."
+    size, scans = f"{im.width} x {im.height}", 1
+    if im.width*im.height > max_pixels: raise ImageError("too large", f"{size} pixels")
+    if im.format in ("JPEG", "MPO"): scans = data.count(b"\xff\xda")
+    if scans*im.width*im.height > 20*max_pixels:
+        raise ImageError("too large", f"{scans} scans of {size} pixels")
 
 # %% ../../nbs/18_data.images.ipynb #826407df
 def check_bytes(
@@ -79,18 +90,22 @@ def _picture_bytes(path):
     def unblocked(path, flags): return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
         facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode): raise ImageError("not an image", "no regular file", where=path)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ImageError("not an image", "no regular file", where=path)
         if not facts.st_size: raise ImageError("not an image", "empty", where=path)
-        if facts.st_size > FILE_BYTES: raise ImageError("too large", f"{facts.st_size} bytes", where=path)
+        if facts.st_size > FILE_BYTES:
+            raise ImageError("too large", f"{facts.st_size} bytes", where=path)
         with open(path, "rb", opener=unblocked) as f: # whatever stands there by now
             return f.read(FILE_BYTES) if stat.S_ISREG(os.fstat(f.fileno()).st_mode) else b""
-    except (OSError, ValueError) as e: raise ImageError("no file", getattr(e, "strerror", "") or e, where=path) from e
+    except (OSError, ValueError) as e:
+        raise ImageError("no file", getattr(e, "strerror", "") or e, where=path) from e
 
 # %% ../../nbs/18_data.images.ipynb #2b4fe8bb
 def open_picture(
     source,                 # path of a file, or its bytes
     max_pixels=50_000_000,  # refuse larger pictures, before decoding
-    draft=None,             # a JPEG may be decoded at a half, quarter or eighth, but no side below so many pixels
+    draft=None,             # a JPEG may be decoded at a half, quarter or eighth, but no side below
+                            # so many pixels
     formats=tuple(FORMATS), # names that Pillow has for what is accepted
 ):                          # Pillow picture, all of its pixels in memory
     "Read a picture within bounds; an `ImageError` says what is wrong, and with which file."
@@ -104,8 +119,9 @@ def _to_rgb(im):
     try: im = ImageOps.exif_transpose(im)
     except Exception: pass # a damaged EXIF block says nothing about the pixels
     if im.mode[0] in "IF":
-        grey = np.asarray(im, dtype=float)
-        top = 65535 if im.mode.startswith("I;") or grey.max() > 255 else 255 if im.mode == "I" or grey.max() > 1 else 1
+        grey, top = np.asarray(im, dtype=float), 1
+        if im.mode.startswith("I;") or grey.max() > 255: top = 65535
+        elif im.mode == "I" or grey.max() > 1: top = 255
         im = Image.fromarray((grey*255/top).clip(0, 255).round().astype("uint8"))
     if im.has_transparency_data:
         im = im.convert("RGBA")
@@ -128,14 +144,7 @@ def image_id(
     url, # address of a picture
 ):       # its file name up to the first dot
     "The name by which a host knows a picture, without size suffix and extension."
-    return unquote(urlsplit(url).path).rpartition("/")[2].partition(".")[0]
-
-# %% ../../nbs/18_data.images.ipynb #150b5dcb
-@functools.lru_cache(maxsize=4096)
-def _is_private(host):
-    "Does a host's name say by itself that it is not on the open internet?"
-    try: return host.rstrip(".") in ("localhost", "") or not is_public(host)
-    except ValueError: return False # a name: its address is checked when the line stands
+    return url_name(url).partition(".")[0]
 
 # %% ../../nbs/18_data.images.ipynb #e2eeadf0
 PLACEHOLDERS = tuple(static_file("placeholders.txt").read_text().split())
@@ -146,17 +155,19 @@ def check_url(
 ):
     "Raise an `ImageError` for an address that must not be asked."
     if not url: raise ImageError("no url")
-    try: parts = urlsplit(web_address(url)); host, _ = parts.hostname, parts.port
-    except ValueError as e: raise ImageError("bad url", e) from e
-    if parts.scheme not in ("http", "https"): raise ImageError("bad url", f"begins with {url[:20]!r}, not with http:// or https://")
-    if not host: raise ImageError("bad url", "names no host")
-    if image_id(url) in PLACEHOLDERS: raise ImageError("placeholder", f"known 'no image' picture {image_id(url)}")
-    if not allow_private and _is_private(host): raise ImageError("refused address", f"{host} is not a public address")
+    try: host = web_host(url)
+    except LineError as e: raise ImageError(e.status, e.reason) from e
+    if image_id(url) in PLACEHOLDERS:
+        raise ImageError("placeholder", f"known 'no image' picture {image_id(url)}")
+    if not allow_private and is_private(host):
+        raise ImageError("refused address", f"{host} is not a public address")
 
 # %% ../../nbs/18_data.images.ipynb #ee449b95
 _AMAZON = re.compile(r"(?:[\w-]+\.)*(?:media-amazon|ssl-images-amazon|images-amazon)\.com", re.I)
-_RENDITION = re.compile(r"(/images/I/[^/.]+)(?:\._(AC)?_?((?:UL|UX|UY|US|SL|SX|SY)\d+)?_)?(\.(?:jpe?g|png|webp))", re.I)
+_RENDITION = re.compile(r"(/images/I/[^/.]+)(?:\._(AC)?_?((?:UL|UX|UY|US|SL|SX|SY)\d+)?_)?"
+                        r"(\.(?:jpe?g|png|webp))", re.I)
 
+# %% ../../nbs/18_data.images.ipynb #d618f073
 def rendition(
     url,  # address of a picture
     side, # pixels wanted on the longer side; None for the picture as named
@@ -169,10 +180,11 @@ def rendition(
     if not found or not _AMAZON.fullmatch(parts.hostname or ""): return url
     name, trimmed, size, suffix = found.groups()
     if size and int(size[2:]) <= side: return url
-    return parts._replace(path=f"{name}._{'AC_' if trimmed else ''}SL{int(side)}_{suffix}").geturl()
+    small = f"{name}._{'AC_' if trimmed else ''}SL{int(side)}_{suffix}"
+    return parts._replace(path=small).geturl()
 
 # %% ../../nbs/18_data.images.ipynb #70203097
-_clock = threading.local() # .deadline: when this thread's picture must be there, in seconds of time.monotonic
+_clock = threading.local() # .deadline, in seconds of time.monotonic: this thread's picture is there
 
 # %% ../../nbs/18_data.images.ipynb #fd71610c
 class ImageClient:
@@ -189,10 +201,12 @@ class ImageClient:
         mirror=None,           # dict of host to the base URL that is asked in its place
         allow_private=False,   # accept private and loopback addresses
     ):
-        self.timeout, self.retries, self.max_bytes, self.max_pixels = timeout, retries, max_bytes, max_pixels
-        self.max_seconds, self.max_redirects, self.backoff, self.per_second = max_seconds, max_redirects, backoff, per_second
-        self.mirror = {host.lower(): base.rstrip("/") + "/" for host, base in (mirror or {}).items()}
-        self.allow_private, self.hosts, self.stop, self._local = allow_private, {}, threading.Event(), threading.local()
+        self.timeout, self.retries, self.backoff = timeout, retries, backoff
+        self.max_bytes, self.max_pixels = max_bytes, max_pixels
+        self.max_seconds, self.max_redirects = max_seconds, max_redirects
+        self.per_second, self.allow_private, mirror = per_second, allow_private, mirror or {}
+        self.mirror = {host.lower(): base.rstrip("/") + "/" for host, base in mirror.items()}
+        self.hosts, self.stop, self._local = {}, threading.Event(), threading.local()
 
 # %% ../../nbs/18_data.images.ipynb #a318d9b9
 @patch
@@ -209,11 +223,11 @@ def check(self:ImageClient,
 def _session(self:ImageClient):
     "This thread's requests session; only mirrors may stand on a private address."
     if not hasattr(self._local, "session"):
-        session = self._local.session = OneHop()
-        session.trust_env = False # what the environment prescribes is looked up once a host, not at every picture
-        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        session.headers.update({"User-Agent": "Mozilla/5.0 (compatible; mmrec)", "Accept": "image/*", "Accept-Encoding": "identity"})
-        for prefix in ("http://", "https://"): session.mount(prefix, Lines(not self.allow_private))
+        session = self._local.session = OneHop(not self.allow_private, "image/*")
+        # what the environment prescribes is looked up once a host, not at every picture
+        session.trust_env = False
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        session.verify = bundle or True
         for base in self.mirror.values(): session.mount(base, Lines(False))
     return self._local.session
 
@@ -221,27 +235,23 @@ def _session(self:ImageClient):
 @contextlib.contextmanager
 def _answer_errors():
     "Every error of a question as an `ImageError`."
-    bad_url = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError, urllib3.exceptions.LocationValueError)
-    try: yield
+    try:
+        with line_errors(): yield
     except LineError as e: raise ImageError(e.status, e.reason) from e
-    except requests.Timeout as e: raise ImageError("timeout", network_cause(e)) from e
-    except bad_url as e: raise ImageError("bad url", e) from e
-    except requests.ConnectionError as e: raise ImageError("connection error", network_cause(e)) from e
-    except ODD as e: raise ImageError("bad answer", network_cause(e)) from e
 
 # %% ../../nbs/18_data.images.ipynb #cc864526
 @patch
 def _send(self:ImageClient, url):
-    "Ask once, without following redirects; what goes wrong on the way becomes an `ImageError`."
+    "Ask once, without following redirects; what goes wrong becomes an `ImageError`."
     host, parts = self._host(url), urlsplit(url)
     proxies, pause = host.proxies, host.turn(self.per_second)
     _clock.deadline += pause # waiting for one's turn is not the picture's fault
     self._wait(pause, ImageError("timeout", "the run is being stopped"))
     if base := self.mirror.get(parts.hostname):
-        url, proxies = base + parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else ""), {}
-    left = max(.01, _clock.deadline - time.monotonic())
-    bound_line(_clock.deadline, HEAD_BYTES)
-    with _answer_errors(): return self._session().get(url, stream=True, allow_redirects=False, proxies=proxies, timeout=tuple(min(t, left) for t in self.timeout))
+        url = base + parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
+        proxies = {}
+    with _answer_errors():
+        return self._session().ask(url, _clock.deadline, self.timeout, proxies=proxies)
 
 # %% ../../nbs/18_data.images.ipynb #f6c4a692
 @patch
@@ -251,13 +261,17 @@ def _body(self:ImageClient, answer):
     if said > self.max_bytes: raise ImageError("too large", f"{said} bytes announced")
     data = bytearray()
     try:
-        while bound_line(_clock.deadline) or (piece := answer.raw.read1(1 << 16, decode_content=False)):
+        for piece in pieces(answer, _clock.deadline):
             data += piece
-            if len(data) > self.max_bytes: raise ImageError("too large", f"more than {self.max_bytes} bytes")
-            if time.monotonic() > _clock.deadline: raise ImageError("timeout", f"not complete after {self.max_seconds:g} s, {len(data)} bytes until then")
-    except LineError as e: raise ImageError(e.status, f"{e.reason}, {len(data)} bytes until then") from e
-    except urllib3.exceptions.ReadTimeoutError as e: raise ImageError("timeout", f"not complete in time, {len(data)} bytes until then") from e
-    except ODD as e: raise ImageError("truncated", f"broke off after {len(data)} bytes") from e
+            if len(data) > self.max_bytes:
+                raise ImageError("too large", f"more than {self.max_bytes} bytes")
+            if time.monotonic() > _clock.deadline:
+                late = f"not complete after {self.max_seconds:g} s"
+                raise ImageError("timeout", f"{late}, {len(data)} bytes until then")
+    except LineError as e:
+        broke = f"broke off after {len(data)} bytes"
+        until = f"{e.reason}, {len(data)} bytes until then"
+        raise ImageError(e.status, broke if e.status == "truncated" else until) from e
     return self._unpack(bytes(data), answer.headers.get("Content-Encoding", ""))
 
 # %% ../../nbs/18_data.images.ipynb #a730fa30
@@ -267,34 +281,37 @@ def _unpack(self:ImageClient, data, encoding):
     if encoding.lower() not in ("gzip", "x-gzip", "deflate"): return data
     try: data = zlib.decompressobj(47).decompress(data, self.max_bytes + 1)
     except zlib.error as e: raise ImageError("truncated", e) from e
-    if len(data) > self.max_bytes: raise ImageError("too large", f"unpacks to more than {self.max_bytes} bytes")
+    if len(data) > self.max_bytes:
+        raise ImageError("too large", f"unpacks to more than {self.max_bytes} bytes")
     return data
 
 # %% ../../nbs/18_data.images.ipynb #2c055fc2
 @patch
 def _once(self:ImageClient, url):
     "One attempt, redirects included: bytes, suffix, width, height."
-    self._session().cookies.clear()
-    for hop in range(self.max_redirects + 1):
+    def ask(url):
         self.check(url)
-        with self._send(url) as answer:
-            if answer.is_redirect:
-                try: url = redirect_target(url, answer); continue
-                except ValueError as e: raise ImageError("bad url", e) from e
-            if answer.status_code != 200: raise ImageError(f"http {answer.status_code}", answer.reason, wait=retry_after(answer))
-            data = self._body(answer)
-        return data, *check_bytes(data, self.max_pixels)
-    raise ImageError("too many redirects", f"more than {self.max_redirects}, the last to {url}")
+        return self._send(url)
+    try: answer = self._session().follow(url, ask, self.max_redirects)
+    except LineError as e: raise ImageError(e.status, e.reason) from e
+    with answer:
+        if answer.status_code != 200:
+            wait = retry_after(answer)
+            raise ImageError(f"http {answer.status_code}", answer.reason, wait=wait)
+        data = self._body(answer)
+    return data, *check_bytes(data, self.max_pixels)
 
 # %% ../../nbs/18_data.images.ipynb #822680b4
 def _passing(status):
     "May this failure be gone at the next attempt?"
-    return status in ("timeout", "connection error", "truncated", "http 408", "http 425", "http 429") or status.startswith("http 5")
+    if status.startswith("http "): return passing(int(status[5:]))
+    return status in ("timeout", "connection error", "truncated")
 
 # %% ../../nbs/18_data.images.ipynb #036a5d29
 class _Host:
-    "What is known of one host: failures in a row, its last answer, and how long it wants to be left alone."
-    patience, grace = 20, 30.0 # failures in a row that close a host; seconds that an answer keeps it open
+    "What is known of one host: failures in a row, its last answer, and when it may be asked again."
+    patience = 20 # failures in a row that close a host
+    grace = 30.0  # seconds that an answer keeps it open
     def __init__(self, url):
         self.failures, self.answered, self.busy_until, self.last = 0, -1e9, 0.0, ""
         self.lock, self.next_turn = threading.Lock(), 0.0
@@ -307,13 +324,15 @@ def note(self:_Host, error=None):
     now = time.monotonic()
     if error is None: self.failures, self.answered = 0, now
     else: self.failures, self.last = self.failures + 1, f"{error.status} {error.reason}"
-    if error is not None and error.status == "http 429": self.busy_until = max(self.busy_until, now + error.wait)
+    if error is not None and error.status == "http 429":
+        self.busy_until = max(self.busy_until, now + error.wait)
 
 @patch
 def check(self:_Host):
     "Raise when nobody is there any more."
     if self.failures >= self.patience and time.monotonic() - self.answered > self.grace:
-        raise ImageError("host unreachable", f"{self.failures} attempts in a row failed, the last with: {self.last}")
+        what = f"{self.failures} attempts in a row failed, the last with: {self.last}"
+        raise ImageError("host unreachable", what)
 
 # %% ../../nbs/18_data.images.ipynb #8ed31fe6
 @patch
@@ -338,14 +357,15 @@ def get(self:ImageClient,
     self.check(url)
     host = self._host(url)
     _clock.deadline = time.monotonic() + self.max_seconds
+    too_long = "the host asks to be left alone for longer than we may wait"
     for attempt in range(self.retries + 1):
         host.check()
-        self._wait(host.busy_until - time.monotonic(), ImageError("http 429", "the host asks to be left alone for longer than we may wait"))
+        self._wait(host.busy_until - time.monotonic(), ImageError("http 429", too_long))
         try: picture = self._once(url)
         except ImageError as e:
             host.note(e if _passing(e.status) else None)
             if not _passing(e.status) or attempt == self.retries: raise
-            self._wait(max(e.wait, self.backoff*2**attempt*random.uniform(.5, 1)), e)
+            self._wait(max(e.wait, pause_after(attempt + 1, self.backoff)), e)
         else:
             host.note()
             return picture
@@ -360,13 +380,15 @@ def _host(self:ImageClient, url):
 # %% ../../nbs/18_data.images.ipynb #662db11b
 @patch
 def _wait(self:ImageClient, seconds, error):
-    "Pause this thread, or raise `error` when the pause would outlast the deadline or the run is being stopped."
+    "Pause this thread; raise `error` when that would outlast the deadline, or the run is stopped."
     if seconds <= 0: return
     if time.monotonic() + seconds > _clock.deadline or self.stop.wait(seconds): raise error
 
 # %% ../../nbs/18_data.images.ipynb #d3d6cf39
-_OPEN = """PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32768;
-CREATE TABLE IF NOT EXISTS pictures (url TEXT, asked TEXT, status TEXT, reason TEXT, file TEXT, bytes INT, width INT, height INT,
+_OPEN = """PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
+PRAGMA cache_size=-32768;
+CREATE TABLE IF NOT EXISTS pictures (url TEXT, asked TEXT, status TEXT, reason TEXT, file TEXT,
+bytes INT, width INT, height INT,
 PRIMARY KEY (url, asked)) WITHOUT ROWID; BEGIN EXCLUSIVE; COMMIT;"""
 
 class StatusIndex:
@@ -375,7 +397,8 @@ class StatusIndex:
     def __init__(self,
         folder, # folder of the pictures; `index.sqlite` is kept in it
     ):
-        self.folder, self.path, self.passing = Path(folder).resolve(), Path(folder).resolve()/"index.sqlite", {}
+        self.folder, self.passing = Path(folder).resolve(), {}
+        self.path = self.folder/"index.sqlite"
 
 # %% ../../nbs/18_data.images.ipynb #0c90ca8d
 @contextlib.contextmanager
@@ -383,9 +406,14 @@ def _index_errors(path):
     "SQLite's refusals as an `MmrecError` that names the index and a remedy."
     try: yield
     except sqlite3.Error as e:
-        if "locked" in str(e): raise MmrecError("another download into this folder is running", where=path.parent, fix="wait for it, or choose another folder") from e
-        if "full" in str(e): raise MmrecError("No space left on device", where=path, fix=REMEDIES[errno.ENOSPC]) from e
-        raise MmrecError(f"the index of the pictures cannot be used ({e})", where=path, fix="move it away and run again: what is missing is asked for anew") from e
+        if "locked" in str(e):
+            raise MmrecError("another download into this folder is running", where=path.parent,
+                             fix="wait for it, or choose another folder") from e
+        if "full" in str(e):
+            remedy = REMEDIES[errno.ENOSPC]
+            raise MmrecError("No space left on device", where=path, fix=remedy) from e
+        raise MmrecError(f"the index of the pictures cannot be used ({e})", where=path,
+                         fix="move it away and run again: what is missing is asked for anew") from e
 
 # %% ../../nbs/18_data.images.ipynb #da96a23b
 @patch
@@ -393,7 +421,8 @@ def __enter__(self:StatusIndex):
     "Open the index, keep others out, and sweep."
     with os_errors(self.path):
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists(): open(self.path, "ab").close() # the system's own word where this may not be written
+        # the system's own word where this may not be written
+        if not self.path.exists(): open(self.path, "ab").close()
     with _index_errors(self.path):
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=0)
         try: self._db.executescript(_OPEN)
@@ -408,6 +437,8 @@ def __exit__(self:StatusIndex, *error):
     self._db.close()
 
 # %% ../../nbs/18_data.images.ipynb #1aa7a119
+_ADD = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
 @patch
 def add(self:StatusIndex,
     url,      # address of the picture, as the data name it
@@ -421,18 +452,21 @@ def add(self:StatusIndex,
 ):
     "Keep one outcome; a settled one is committed to the file at once."
     row = (status, reason, file, bytes, width, height)
-    if status not in self.settled: self.passing[url, asked] = row; return # it will be asked again anyway
-    with _index_errors(self.path): self._db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (url, asked, *row))
+    if status in self.settled:
+        with _index_errors(self.path): self._db.execute(_ADD, (url, asked, *row))
+    else: self.passing[url, asked] = row # it will be asked again anyway
 
 # %% ../../nbs/18_data.images.ipynb #2113e5a1
+_GET = """SELECT status, reason, file, bytes, width, height FROM pictures
+WHERE url = ? AND asked = ?"""
+
 @patch
 def get(self:StatusIndex,
     url,      # address of the picture, as the data name it
     asked="", # address of the rendition asked for, '' when it is `url` itself
 ):            # (status, reason, file, bytes, width, height), or None when nothing is known
     "Look up one outcome."
-    with _index_errors(self.path):
-        row = self._db.execute("SELECT status, reason, file, bytes, width, height FROM pictures WHERE url = ? AND asked = ?", (url, asked)).fetchone()
+    with _index_errors(self.path): row = self._db.execute(_GET, (url, asked)).fetchone()
     return row or self.passing.get((url, asked))
 
 # %% ../../nbs/18_data.images.ipynb #1843d40f
@@ -452,18 +486,23 @@ class _Lanes:
     "Hand out jobs to threads, never more than `width` of one lane at a time."
     def __init__(self, jobs, lane=lambda job: "", width=None, ahead=10_000):
         self.jobs, self.lane, self.width, self.ahead = iter(jobs), lane, width or 10**9, ahead
-        self.busy, self.aside, self.n_aside, self.closed, self.news = {}, {}, 0, False, threading.Condition()
+        self.busy, self.aside, self.n_aside = {}, {}, 0
+        self.closed, self.news = False, threading.Condition()
 
-    def _next(self):
-        "A job that may be done now, or None."
-        for lane, held in self.aside.items():
-            if held and self.busy.get(lane, 0) < self.width: self.n_aside -= 1; return lane, held.popleft()
-        while self.n_aside < self.ahead:
-            for job in self.jobs: break
-            else: return None
-            lane = self.lane(job)
-            if self.busy.get(lane, 0) < self.width: return lane, job
-            self.aside.setdefault(lane, deque()).append(job); self.n_aside += 1
+# %% ../../nbs/18_data.images.ipynb #424a7c9b
+@patch
+def _next(self:_Lanes):
+    "A job that may be done now, or None."
+    for lane, held in self.aside.items():
+        if held and self.busy.get(lane, 0) < self.width:
+            self.n_aside -= 1
+            return lane, held.popleft()
+    while self.n_aside < self.ahead:
+        for job in self.jobs: break
+        else: return None
+        lane = self.lane(job)
+        if self.busy.get(lane, 0) < self.width: return lane, job
+        self.aside.setdefault(lane, deque()).append(job); self.n_aside += 1
 
 # %% ../../nbs/18_data.images.ipynb #b47fb8bb
 @patch
@@ -474,7 +513,9 @@ def take(self:_Lanes):
             if (found := self._next()) is not None:
                 self.busy[found[0]] = self.busy.get(found[0], 0) + 1
                 return found
-            if not self.n_aside: self.news.notify_all(); return None # the end of the list, and nothing waits for a lane
+            if not self.n_aside: # the end of the list, and nothing waits for a lane
+                self.news.notify_all()
+                return None
             self.news.wait()
 
 # %% ../../nbs/18_data.images.ipynb #5afd799f
@@ -504,7 +545,8 @@ def _parallel(work, jobs, workers, stop, lane=lambda job: "", width=None):
     try:
         while workers:
             if (outcome := done.get()) is None: workers -= 1; continue
-            if isinstance(outcome[1], BaseException) and not isinstance(outcome[1], ImageError): raise outcome[1]
+            if isinstance(outcome[1], BaseException) and not isinstance(outcome[1], ImageError):
+                raise outcome[1]
             yield outcome
     finally: stop.set(); lanes.close()
 
@@ -542,11 +584,16 @@ def _fetch(client, folder, url, asked=""):
 
 # %% ../../nbs/18_data.images.ipynb #b0097fc6
 def _plan(items, limit, client):
-    "The items' URLs [n], and for each item (status, reason), ('', '') where a request is to be made."
+    "The items' URLs [n], and (status, reason) for each: ('', '') where a request is to be made."
     missing = [c for c in ("item", "image_url") if c not in items]
-    if missing: raise MmrecError(f"no column {missing[0]!r} among {list(items.columns)}", where="items", fix="load the items with mmrec.data.tables.load_dataset")
-    urls, said, asked = [u.strip().encode("utf8", "ignore").decode() for u in items["image_url"].fillna("").astype(str)], [], 0
+    if missing:
+        what = f"no column {missing[0]!r} among {list(items.columns)}"
+        fix = "load the items with mmrec.data.tables.load_dataset"
+        raise MmrecError(what, where="items", fix=fix)
+    texts = items["image_url"].fillna("").astype(str)
+    urls = [u.strip().encode("utf8", "ignore").decode() for u in texts]
     ask, late = ("", ""), ("not asked", f"beyond the first {limit} pictures")
+    said, asked = [], 0
     for url in urls:
         try: client.check(url)
         except ImageError as e: said.append((e.status, e.reason)); continue
@@ -557,15 +604,25 @@ def _plan(items, limit, client):
 # %% ../../nbs/18_data.images.ipynb #4b44b13d
 _COLUMNS = ["item", "url", "path", "status", "reason", "bytes", "width", "height"]
 
+def _piece(outcomes):
+    "Columns of (status, reason, path, bytes, width, height), packed: far smaller than the objects."
+    status, reason, path, *sizes = zip(*outcomes)
+    texts = {c: pd.array(v, dtype="str") for c, v in
+             (("status", status), ("reason", reason), ("path", path))}
+    return pd.DataFrame(texts | {c: np.array(v, dtype="int64")
+                                 for c, v in zip(_COLUMNS[5:], sizes)})
+
+# %% ../../nbs/18_data.images.ipynb #045e1069
 def _table(items, urls, outcomes):
     "The table of statuses, from (status, reason, path, bytes, width, height) an item."
     pieces, outcomes = [], iter(outcomes)
-    while part := list(itertools.islice(outcomes, 50_000)): # packed piece by piece: a table is far smaller than its Python objects
-        status, reason, path, *sizes = zip(*part)
-        texts = {c: pd.array(v, dtype="str") for c, v in (("status", status), ("reason", reason), ("path", path))}
-        pieces.append(pd.DataFrame(texts | {c: np.array(v, dtype="int64") for c, v in zip(_COLUMNS[5:], sizes)}))
-    table = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame({c: pd.Series(dtype="int64" if c in _COLUMNS[5:] else "str") for c in _COLUMNS[2:]})
-    return table.assign(item=items["item"].to_numpy(), url=pd.array(urls, dtype="str"))[_COLUMNS]
+    while part := list(itertools.islice(outcomes, 50_000)): pieces.append(_piece(part))
+    if pieces: table = pd.concat(pieces, ignore_index=True)
+    else:
+        kinds = {c: "int64" if c in _COLUMNS[5:] else "str" for c in _COLUMNS[2:]}
+        table = pd.DataFrame({c: pd.Series(dtype=kind) for c, kind in kinds.items()})
+    table = table.assign(item=items["item"].to_numpy(), url=pd.array(urls, dtype="str"))
+    return table[_COLUMNS]
 
 # %% ../../nbs/18_data.images.ipynb #4289be6c
 def _outcome(index, url, asked, said):
@@ -573,6 +630,25 @@ def _outcome(index, url, asked, said):
     if said[0]: return (*said, "", 0, 0, 0)
     status, reason, file, *sizes = index.get(url, asked)
     return (status, reason, os.path.join(index.folder, file) if file else "", *sizes)
+
+# %% ../../nbs/18_data.images.ipynb #2e0f7050
+def _jobs(urls, said, done):
+    "The distinct URLs that must be asked for."
+    wanted = dict.fromkeys(u for u, (status, _) in zip(urls, said) if not status)
+    return [url for url in wanted if not done(url)]
+
+# %% ../../nbs/18_data.images.ipynb #cef2fa57
+def _bring(client, index, jobs, small, workers, per_host):
+    "Fetch many pictures at once, and keep what became of each."
+    def work(url): return _fetch(client, index.folder, url, small(url))
+    def lane(url): return urlsplit(url).netloc
+    found = _parallel(work, jobs, workers, client.stop, lane, per_host)
+    with (progress(desc="pictures", total=len(jobs), unit="picture") as bar,
+          contextlib.closing(found)):
+        for url, got in found:
+            if isinstance(got, ImageError): got = dict(status=got.status, reason=got.reason)
+            index.add(url, small(url), **got)
+            bar.update()
 
 # %% ../../nbs/18_data.images.ipynb #31df26a1
 def download_images(
@@ -586,26 +662,25 @@ def download_images(
     max_pixels=50_000_000, # largest picture accepted
     mirror=None,           # dict of host to the base URL that is asked in its place
     allow_private=False,   # accept private and loopback addresses
-    side=None,             # ask for a rendition with this many pixels on its longer side, where the host draws any; None: as named
-    per_host=16,           # requests on their way to one host (a redirect counts for the host that sent it)
-    **options,             # further bounds of `ImageClient`: max_seconds, max_redirects, backoff, per_second
-):                         # DataFrame: item, url, path ('' if none), status, reason, bytes, width, height
-    "Download the items' pictures, each distinct URL once; a second call asks only for what is missing."
-    client = ImageClient(timeout, retries, max_bytes, max_pixels, mirror=mirror, allow_private=allow_private, **options)
+    side=None,             # pixels asked for on the longer side, where hosts can; None: as named
+    per_host=16,           # requests on their way to one host (a redirect counts for its sender)
+    **options,             # max_seconds, max_redirects, backoff, per_second of `ImageClient`
+):                         # DataFrame: item, url, path or '', status, reason, bytes, width, height
+    "Download the items' pictures, each distinct URL once; a second call asks for what is missing."
+    client = ImageClient(timeout, retries, max_bytes, max_pixels, mirror=mirror,
+                         allow_private=allow_private, **options)
     urls, said = _plan(items, limit, client)
     def small(url): return new if (new := rendition(url, side)) != url else ""
     with StatusIndex(folder) as index:
-        jobs = [url for url in dict.fromkeys(u for u, (status, _) in zip(urls, said) if not status) if not index.done(url, small(url))]
-        found = _parallel(lambda url: _fetch(client, index.folder, url, small(url)), jobs, workers, client.stop, lambda url: urlsplit(url).netloc, per_host)
-        with progress(desc="pictures", total=len(jobs), unit="picture") as bar, contextlib.closing(found):
-            for url, got in found:
-                index.add(url, small(url), **(dict(status=got.status, reason=got.reason) if isinstance(got, ImageError) else got))
-                bar.update()
-        return _table(items, urls, (_outcome(index, url, small(url) if not what[0] else "", what) for url, what in zip(urls, said)))
+        jobs = _jobs(urls, said, lambda url: index.done(url, small(url)))
+        _bring(client, index, jobs, small, workers, per_host)
+        outcomes = (_outcome(index, url, small(url) if not what[0] else "", what)
+                    for url, what in zip(urls, said))
+        return _table(items, urls, outcomes)
 
 # %% ../../nbs/18_data.images.ipynb #edfc3ab2
 def check_images(
-    items,                 # DataFrame with columns item and image_path ('' for none), perhaps image_url
+    items,                 # DataFrame with columns item and image_path ('' for none)
     limit=None,            # look at the first so many pictures; None for all
     max_pixels=50_000_000, # largest picture accepted
 ):                         # the table of `download_images`
@@ -613,9 +688,11 @@ def check_images(
     urls = items["image_url"] if "image_url" in items else [""]*len(items)
     paths = items["image_path"].fillna("").astype(str)
     jobs = [p for p in dict.fromkeys(paths) if p][:limit]
-    looks = _parallel(lambda path: _look(path, max_pixels), jobs, os.cpu_count() or 2, threading.Event())
+    def work(path): return _look(path, max_pixels)
+    looks = _parallel(work, jobs, os.cpu_count() or 2, threading.Event())
     found = dict(progress(looks, "check pictures", len(jobs), "picture"))
-    found = {p: (r.status, r.reason, "", 0, 0, 0) if isinstance(r, ImageError) else r for p, r in found.items()}
+    found = {p: r if isinstance(r, tuple) else (r.status, r.reason, "", 0, 0, 0)
+             for p, r in found.items()}
     found[""] = ("no file", "no path given", "", 0, 0, 0)
     late = ("not asked", f"beyond the first {limit} pictures", "", 0, 0, 0)
     return _table(items, urls, (found.get(p, late) for p in paths))
@@ -642,21 +719,25 @@ def status_counts(
 ):         # DataFrame: status, items, share, and an example of the reason
     "How many items ended in each status, most frequent first."
     groups = table.groupby("status", sort=False)
-    counts = pd.DataFrame(dict(items=groups.size(), share=groups.size()/max(1, len(table)), example=groups["reason"].first()))
-    return counts.reset_index().sort_values(["items", "status"], ascending=[False, True], ignore_index=True)
+    n = groups.size()
+    example = groups["reason"].first()
+    counts = pd.DataFrame(dict(items=n, share=n/max(1, len(table)), example=example)).reset_index()
+    return counts.sort_values(["items", "status"], ascending=[False, True], ignore_index=True)
 
 # %% ../../nbs/18_data.images.ipynb #3995fda2
 def plot_statuses(
     table, # what `download_images` or `check_images` returned
 ):         # matplotlib axes
-    "Bars of the number of items in each status, on a logarithmic axis so that rare faults can be seen."
+    "Bars of the number of items in each status, logarithmic so that rare faults can be seen."
     import matplotlib.pyplot as plt
     figure_style()
     counts = status_counts(table)[::-1]
     fig, ax = plt.subplots(figsize=(6.4, .5 + .3*len(counts)))
-    bars = ax.barh(counts["status"], counts["items"], color=[PALETTE[2] if s == "ok" else PALETTE[5] for s in counts["status"]])
+    colours = [PALETTE[2] if s == "ok" else PALETTE[5] for s in counts["status"]]
+    bars = ax.barh(counts["status"], counts["items"], color=colours)
     ax.bar_label(bars, padding=3)
-    ax.set(xscale="log", xlim=(.7, 2*max(1, counts["items"].max())), xlabel="items (logarithmic)")
+    most = 2*max(1, counts["items"].max())
+    ax.set(xscale="log", xlim=(.7, most), xlabel="items (logarithmic)")
     ax.grid(False, axis="y")
     return ax
 
@@ -670,26 +751,35 @@ def contact_sheet(
     "The first `n` pictures that are ok, side by side, to be looked at."
     import matplotlib.pyplot as plt
     figure_style()
-    paths, cell = table.loc[table["status"] == "ok", "path"].head(n), side + 4
-    sheet = Image.new("RGB", (columns*cell, -(-max(1, len(paths))//columns)*cell), "white")
-    for k, path in enumerate(paths):
-        im = open_image(path)
-        im.thumbnail((side, side))
-        sheet.paste(im, (k % columns*cell + (cell - im.width)//2, k//columns*cell + (cell - im.height)//2))
+    sheet = _sheet(table.loc[table["status"] == "ok", "path"].head(n), columns, side)
     fig, ax = plt.subplots(figsize=(sheet.width/80, sheet.height/80))
     ax.imshow(sheet)
     ax.axis("off")
     return ax
+
+# %% ../../nbs/18_data.images.ipynb #0b1ac914
+def _sheet(paths, columns, side):
+    "One picture of many, each in the middle of its cell."
+    cell, rows = side + 4, -(-max(1, len(paths))//columns)
+    sheet = Image.new("RGB", (columns*cell, rows*cell), "white")
+    for k, path in enumerate(paths):
+        im = open_image(path)
+        im.thumbnail((side, side))
+        across, down = k % columns*cell, k//columns*cell
+        sheet.paste(im, (across + (cell - im.width)//2, down + (cell - im.height)//2))
+    return sheet
 
 # %% ../../nbs/18_data.images.ipynb #3c159555
 def shared_pictures(
     table,      # what `download_images` returned
     at_least=3, # different pictures, by the hosts' names for them, that one file stands for
 ):              # DataFrame: path, names (different picture ids), items; most shared first
-    "Report files that came under many names: perhaps 'no image' pictures that nobody has listed yet."
+    "Report files under many names: perhaps 'no image' pictures that nobody has listed yet."
     ok = table[table["status"] == "ok"]
-    found = ok.assign(name=ok["url"].map(image_id)).groupby("path", as_index=False).agg(names=("name", "nunique"), items=("item", "nunique"))
-    return found[found["names"] >= at_least].sort_values(["names", "path"], ascending=[False, True], ignore_index=True)
+    files = ok.assign(name=ok["url"].map(image_id)).groupby("path", as_index=False)
+    found = files.agg(names=("name", "nunique"), items=("item", "nunique"))
+    found = found[found["names"] >= at_least]
+    return found.sort_values(["names", "path"], ascending=[False, True], ignore_index=True)
 
 # %% ../../nbs/18_data.images.ipynb #280be654
 CROPS = (0, .015, .03, .045) # shares of each side that are cut off before hashing

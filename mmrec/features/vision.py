@@ -8,7 +8,7 @@ __all__ = ['AROUND', 'UNIFORM', 'GREY', 'WEIGHTS_TIMEOUT', 'CAFFE_MEAN', 'ImageE
            'read_weights', 'fill', 'TorchvisionImage', 'image_encoder']
 
 # %% ../../nbs/24_features.vision.ipynb #f952cc7b
-import collections, contextlib, itertools, os
+import collections, contextlib, itertools, os, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from ..core import MmrecError, atomic_path, content_key, file_sha256, progress, static_file
 from .engines import NetworkEncoder, check_torch, make_engine, pick_device
 from .encode import Encoder
-from ..data.fetch import said_length
+from ..net import LineError, OneHop, line_errors, pieces, said_length
 from ..data.images import open_image
 from .text import FEW, check_different, check_weights
 
@@ -238,13 +238,16 @@ WEIGHTS_TIMEOUT = (4, 20) # seconds to connect, and to wait for the next piece
 # %% ../../nbs/24_features.vision.ipynb #b2756918
 def _download(url, path):
     "Write what `url` sends to `path`, with a progress bar."
-    import requests
-    with requests.get(url, stream=True, timeout=WEIGHTS_TIMEOUT) as answer, open(path, "wb") as f:
+    session, patience = OneHop(public_only=False), sum(WEIGHTS_TIMEOUT)
+    def ask(url): return session.ask(url, time.monotonic() + patience, WEIGHTS_TIMEOUT)
+    with line_errors():
+        answer = session.follow(url, ask)
         answer.raise_for_status()
-        with progress(desc=url.split("/")[-1], total=said_length(answer), unit="B") as bar:
-            for piece in answer.iter_content(1 << 18):
-                bar.update(f.write(piece))
-                if f.tell() > 10**10: raise MmrecError("more bytes than any network has", where=url)
+    bar = progress(desc=url.split("/")[-1], total=said_length(answer), unit="B")
+    with answer, open(path, "wb") as f, bar:
+        for piece in pieces(answer, patience=patience):
+            bar.update(f.write(piece))
+            if f.tell() > 10**10: raise MmrecError("more bytes than any network has", where=url)
 
 # %% ../../nbs/24_features.vision.ipynb #39f3e5cd
 def fetch_weights(
@@ -252,17 +255,21 @@ def fetch_weights(
     model, # name of the network, for the message
 ):         # the file in torch's cache
     "Fetch a weights file unless it is there; its SHA-256 must begin with the digits in its name."
-    import requests, torch
+    import torch
     path = Path(torch.hub.get_dir())/"checkpoints"/url.split("/")[-1]
     digits = path.stem.split("-")[-1]
     if path.is_file() and file_sha256(path).startswith(digits): return path
-    fix = f"where there is a network run: curl -LO {url} ; copy the file here and name the encoder '{model}:{path.name}', or take 'classical'"
+    fix = (f"where there is a network run: curl -LO {url} ; copy the file here and name the encoder "
+           f"'{model}:{path.name}', or take 'classical'")
     try:
         with atomic_path(path) as part:
             _download(url, part)
-            if not file_sha256(part).startswith(digits): raise MmrecError("the file arrived damaged (SHA-256 differs)", where=url, fix="try again, or " + fix)
-    except requests.RequestException as e:
-        raise MmrecError(f"the weights cannot be had ({type(e).__name__})", where=url, fix=fix) from e
+            if not file_sha256(part).startswith(digits):
+                raise MmrecError("the file arrived damaged (SHA-256 differs)", where=url,
+                                 fix="try again, or " + fix)
+    except LineError as e:
+        why = type(e.__cause__).__name__ if e.__cause__ else e.what
+        raise MmrecError(f"the weights cannot be had ({why})", where=url, fix=fix) from e
     return path
 
 # %% ../../nbs/24_features.vision.ipynb #ffc11750
