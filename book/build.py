@@ -95,16 +95,20 @@ def _arguments(a):
     for arg, default in zip(a.kwonlyargs, a.kw_defaults): yield arg.arg, arg, default
     if a.kwarg: yield "**" + a.kwarg.arg, a.kwarg, None
 
+def _continued(line, notes, stop=()):
+    "The comment at the end of a line, and those that stand alone below it."
+    said, after = [notes.get(line, "")], line + 1
+    while notes.get((after, "alone")) and after not in stop: said.append(notes[after]); after += 1
+    return " ".join(filter(None, said))
+
 def _rows(entries, notes):
     "Parameters from (name, annotation, default, last line); those that end on one line share its comment."
     rows = {}
     for name, note, default, line in entries: rows.setdefault(line, []).append(Parameter(name, note, default))
     out = []
     for line, group in rows.items():
-        meaning, after = [notes.get(line, "")], line + 1
-        while after in notes and after not in rows and notes.get((after, "alone")): meaning.append(notes[after]); after += 1
         for p in group: p.meaning = ""
-        group[-1].meaning = " ".join(filter(None, meaning))
+        group[-1].meaning = _continued(line, notes, rows)
         if len(group) > 1 and group[-1].meaning and len({p.kind for p in group}) == 1:
             group = [Parameter(", ".join(p.name for p in group), group[0].kind, ", ".join(p.default or "–" for p in group) if any(p.default for p in group) else "", group[-1].meaning)]
         out += group
@@ -116,7 +120,7 @@ def _function(node, notes, lines, method=False):
     entries = [(name, short(arg.annotation), short(default), end(arg, arg.annotation, default)) for name, arg, default in args]
     body = node.body[0].lineno
     closing = next((n for n in range(node.lineno, body + 1) if re.search(r"\)\s*(->.*)?:\s*(#.*)?$", lines[n - 1]) and (n == body or n >= max([e[3] for e in entries], default=node.lineno))), None)
-    returns = notes.get(closing, "") if closing is not None else ""
+    returns = _continued(closing, notes) if closing is not None else ""
     if returns: entries = [e if e[3] != closing else (*e[:3], -i - 1) for i, e in enumerate(entries)]
     shown = ", ".join(f"{n}={d}" if d else n for n, _, d, _ in entries)
     stars = [e[0] for e in entries]

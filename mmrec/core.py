@@ -23,7 +23,8 @@ _UNSEEN = re.compile("[\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-
 # %% ../nbs/00_core.ipynb #137513a4
 def _escaped(c):
     "A character as an escape; a byte of a file name as the byte."
-    return f"\\x{ord(c) - 0xdc00:02x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode()
+    return (f"\\x{ord(c) - 0xdc00:02x}" if "\udc80" <= c <= "\udcff"
+            else c.encode("unicode_escape").decode())
 
 # %% ../nbs/00_core.ipynb #c7f51d91
 def printable(
@@ -46,6 +47,7 @@ class MmrecError(Exception):
         parts.append(_clipped(" ".join(str(what).split())))
         super().__init__(": ".join(parts) + (f" — {_clipped(fix)}" if fix else ""))
 
+# %% ../nbs/00_core.ipynb #6c71321b
 def _clipped(text, most=1000):
     "A part of a message: printable, and no longer than a message should be."
     text = printable(str(text)[:most + 1])
@@ -57,7 +59,8 @@ NO_PERMISSION = "no permission: choose another folder or change its permissions"
 # %% ../nbs/00_core.ipynb #cd4354f8
 REMEDIES = { # what to do about each refusal of the operating system that a user can mend
     errno.ENOSPC: "the disk is full: free some space or choose another folder, then run again",
-    errno.EFBIG: "the file would be larger than the system allows: choose another folder or raise the limit",
+    errno.EFBIG: "the file would be larger than the system allows: choose another folder or "
+                 "raise the limit",
     errno.EDQUOT: "the disk quota is used up: free some space, then run again",
     errno.EACCES: NO_PERMISSION, errno.EPERM: NO_PERMISSION,
     errno.EROFS: "the file system is read-only: choose another folder",
@@ -133,7 +136,8 @@ def _note(folder):
 def _places(parent):
     "The folders in the making in `parent`."
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
-        return [e.path for e in entries if e.name.startswith(MAKING) and e.is_dir(follow_symlinks=False)]
+        return [e.path for e in entries
+                if e.name.startswith(MAKING) and e.is_dir(follow_symlinks=False)]
     return []
 
 # %% ../nbs/00_core.ipynb #b7d950a0
@@ -158,7 +162,7 @@ def sweep(
         finally: os.close(found[0])
 
 def _drop_unmarked(place):
-    "Remove a place whose maker died before it could mark it, or after: at most an empty note is in it."
+    "Remove a place whose maker died before it could mark it, or after: its note is empty, if any."
     if not re.fullmatch("[0-9a-f]{16}", os.path.basename(place).removeprefix(MAKING)): return
     with contextlib.suppress(OSError):
         if os.listdir(place) == [NOTE] and os.lstat(Path(place)/NOTE).st_size == 0:
@@ -175,7 +179,8 @@ def _making(
     name,   # what is made in it; None for what no other process waits for
 ):
     "Yield a new place of our own in `parent`, marked and locked; it goes at the end."
-    about = dict(made_by="mmrec", making=name and os.fsencode(name).hex(), pid=os.getpid(), host=platform.node(), started=time.time())
+    about = dict(made_by="mmrec", making=name and os.fsencode(name).hex(), pid=os.getpid(),
+                 host=platform.node(), started=time.time())
     while True:
         place = Path(parent)/f"{MAKING}{secrets.token_hex(8)}"
         place.mkdir()
@@ -211,7 +216,8 @@ def refuse_foreign(
     "Refuse to write over a file that mmrec has not made."
     with os_errors(path):
         if os.path.lexists(path) and not _marked(path, mark):
-            raise MmrecError("this file was not made by mmrec", where=path, fix="move it away or choose another name: it is not replaced")
+            raise MmrecError("this file was not made by mmrec", where=path,
+                             fix="move it away or choose another name: it is not replaced")
 
 # %% ../nbs/00_core.ipynb #b7776061
 def _rename_call(source, path):
@@ -241,7 +247,9 @@ def publish(
     with os_errors(path):
         try: _rename_new(source, path)
         except FileExistsError as e:
-            raise MmrecError("something of this name is there already", where=path, fix="move it away or choose another name: it is not replaced") from e
+            raise MmrecError(
+                "something of this name is there already", where=path,
+                fix="move it away or choose another name: it is not replaced") from e
 
 # %% ../nbs/00_core.ipynb #ee0e2c4d
 def publish_free(
@@ -252,13 +260,16 @@ def publish_free(
     path = Path(path)
     for number in itertools.count(1):
         free = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        with os_errors(path), contextlib.suppress(FileExistsError): _rename_new(source, free); return free
+        with os_errors(path), contextlib.suppress(FileExistsError):
+            _rename_new(source, free)
+            return free
 
 def is_empty_folder(
     path, # any path
 ):        # bool
     "Is this a folder with nothing in it?"
-    with contextlib.suppress(OSError), os.scandir(path) as entries: return next(entries, None) is None
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        return next(entries, None) is None
     return False
 
 # %% ../nbs/00_core.ipynb #e3fe8dc2
@@ -269,7 +280,8 @@ def publish_into(
 ):
     "Give a finished folder its name, or move what it holds into an empty folder of that name."
     if not is_empty_folder(path): return publish(source, path)
-    for entry in sorted(Path(source).iterdir(), key=lambda p: (p.name == last, p.name)): publish(entry, Path(path)/entry.name)
+    for entry in sorted(Path(source).iterdir(), key=lambda p: (p.name == last, p.name)):
+        publish(entry, Path(path)/entry.name)
 
 # %% ../nbs/00_core.ipynb #ed881d50
 @contextlib.contextmanager
@@ -277,7 +289,7 @@ def atomic_path(
     path,      # final path of the file; its folder is made when missing
     mark=None, # bytes that a file of ours carries: one without them is not replaced
 ):
-    "Yield a path to write to; the file gets its own name when the block ends well, and goes when not."
+    "Yield a path to write to; the file gets its name when the block ends well, and goes when not."
     path = Path(path)
     if mark: refuse_foreign(path, mark)
     with os_errors(path):
@@ -297,7 +309,8 @@ def _rival(parent, name):
     "The open note of a living process that is making `name` in `parent`; None when there is none."
     for place in _places(parent):
         if not (found := _note(place)): continue
-        if found[1].get("making") == os.fsencode(name).hex() and _lock(found[0]) is False: return found[0]
+        if (found[1].get("making") == os.fsencode(name).hex()
+                and _lock(found[0]) is False): return found[0]
         os.close(found[0])
 
 # %% ../nbs/00_core.ipynb #f97d056b
@@ -321,12 +334,13 @@ def claimed(
     path,     # final path of a folder or file; its parents are made when missing
     say=None, # called with a line when another process is making the same; None: standard error
 ):
-    "Yield a path to make it at, for `publish`, while no other process makes the same; the others wait."
+    "Yield a path to make it at, for `publish`, while no other process makes the same; others wait."
     path = Path(os.path.abspath(path))
     with contextlib.ExitStack() as stack:
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError): os.lstat(path) # a name that the system does not take
+            # a name that the system does not take
+            with contextlib.suppress(FileNotFoundError): os.lstat(path)
             sweep(path.parent)
             while (got := _claim(path, stack))[0] is None:
                 (say or complain)(f"another process is making {path}: waiting for it")
@@ -347,10 +361,12 @@ def complain(
 def atomic_folder(
     path, # final path of the folder, which must not exist; its parents are made when missing
 ):
-    "Yield a folder in the making; it gets its own name when the block ends well, and goes when not."
+    "Yield a folder in the making; it gets its name when the block ends well, and goes when not."
     path = Path(os.path.abspath(path))
     with claimed(path) as making:
-        if os.path.lexists(path): raise MmrecError("is there already", where=path, fix="move it away or choose another name: it is not replaced")
+        if os.path.lexists(path):
+            raise MmrecError("is there already", where=path,
+                             fix="move it away or choose another name: it is not replaced")
         making.mkdir()
         yield making
         publish(making, path)
@@ -361,7 +377,7 @@ def workplace(
     parent, # where what is made will stand; made when missing
     name,   # of the folder in the making
 ):
-    "Yield a new folder in a place of our own in `parent`; what is not published from it goes at the end."
+    "Yield a new folder in a place of our own in `parent`; what is not published goes at the end."
     parent = Path(os.path.abspath(parent))
     with contextlib.ExitStack() as stack:
         with os_errors(parent):
@@ -397,8 +413,12 @@ def read_json(
     "Read JSON from `path`; an `MmrecError` says so when it is missing, torn or of another kind."
     with os_errors(path):
         try: found = json.loads(Path(path).read_text(encoding="utf8"))
-        except (ValueError, RecursionError) as e: raise MmrecError(f"not valid JSON ({str(e)[:160]})", where=path, fix="delete it and run again") from e
-    if kind and not isinstance(found, kind): raise MmrecError(f"holds a {type(found).__name__} where a {kind.__name__} is wanted", where=path, fix="delete it and run again")
+        except (ValueError, RecursionError) as e:
+            raise MmrecError(f"not valid JSON ({str(e)[:160]})", where=path,
+                             fix="delete it and run again") from e
+    if kind and not isinstance(found, kind):
+        raise MmrecError(f"holds a {type(found).__name__} where a {kind.__name__} is wanted",
+                         where=path, fix="delete it and run again")
     return found
 
 # %% ../nbs/00_core.ipynb #06a7b451
@@ -408,7 +428,9 @@ def content_key(
     "A short SHA-256 name for `parts`: same content, same name, on any machine."
     h = hashlib.sha256()
     for p in parts:
-        b = p if isinstance(p, bytes) else json.dumps(_plain(p), sort_keys=True, ensure_ascii=False, default=str).encode("utf8", "surrogatepass")
+        b = p if isinstance(p, bytes) else json.dumps(
+            _plain(p), sort_keys=True, ensure_ascii=False, default=str
+        ).encode("utf8", "surrogatepass")
         h.update(len(b).to_bytes(8, "little")); h.update(b)
     return h.hexdigest()[:16]
 
@@ -437,7 +459,8 @@ def _stamps(path):
     for file in files:
         with contextlib.suppress(OSError):
             s = os.stat(file)
-            if stat.S_ISREG(s.st_mode): stamps[str(file)] = s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+            if stat.S_ISREG(s.st_mode):
+                stamps[str(file)] = s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
     return stamps
 
 @contextlib.contextmanager
@@ -451,7 +474,9 @@ def unchanged(
     for path, then in zip(paths, before):
         now = _stamps(path)
         touched = [f for f in sorted(then.keys() | now.keys()) if then.get(f) != now.get(f)]
-        if touched: raise MmrecError("changed while it was read", where=touched[0], fix="wait until nothing writes to it, then run again")
+        if touched:
+            raise MmrecError("changed while it was read", where=touched[0],
+                             fix="wait until nothing writes to it, then run again")
 
 # %% ../nbs/00_core.ipynb #0c691d64
 @contextlib.contextmanager
@@ -481,9 +506,12 @@ def progress(
 ):                 # a tqdm bar, which iterates like `iterable`
     "A progress bar that appears when the work takes longer than a second."
     from tqdm.auto import tqdm
-    quiet = os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ or sys.stderr is None
+    quiet = (os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ
+             or sys.stderr is None)
     live = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
-    return tqdm(iterable, desc=printable(desc), total=total, unit=unit, delay=1, disable=quiet, smoothing=.1, unit_scale=unit == "B", dynamic_ncols=live, mininterval=.1 if live else 10)
+    return tqdm(iterable, desc=printable(desc), total=total, unit=unit, delay=1, disable=quiet,
+                smoothing=.1, unit_scale=unit == "B", dynamic_ncols=live,
+                mininterval=.1 if live else 10)
 
 # %% ../nbs/00_core.ipynb #c990a5cd
 class StageMeter:
@@ -520,7 +548,9 @@ def stage(self:StageMeter,
     finally:
         row["seconds"] = time.perf_counter() - start
         self.rows.append(row)
-        if self.say: self.say(printable(f"{name:<28} {row['seconds']:7.1f} s {row['peak_mb']:7.0f} MB  {row['note']}"))
+        if self.say:
+            self.say(printable(f"{name:<28} {row['seconds']:7.1f} s {row['peak_mb']:7.0f} MB  "
+                               f"{row['note']}"))
 
 # %% ../nbs/00_core.ipynb #6e913f9f
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
@@ -530,16 +560,19 @@ ORDERED = "cividis" # matplotlib colour map for ordered classes
 def figure_style():
     "Set matplotlib to the style of this project: size, dpi, palette, light grid."
     import matplotlib as mpl
-    mpl.rcParams.update({"figure.figsize": (6.4, 3.6), "figure.dpi": 80, "savefig.dpi": 80, "savefig.bbox": "tight",
-        "figure.constrained_layout.use": True, "axes.prop_cycle": mpl.cycler(color=PALETTE), "axes.spines.top": False,
-        "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5", "axes.axisbelow": True,
-        "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "legend.frameon": False})
+    mpl.rcParams.update({
+        "figure.figsize": (6.4, 3.6), "figure.dpi": 80, "savefig.dpi": 80, "savefig.bbox": "tight",
+        "figure.constrained_layout.use": True, "axes.prop_cycle": mpl.cycler(color=PALETTE),
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "grid.color": "#e5e5e5", "axes.axisbelow": True, "font.size": 10, "axes.titlesize": 11,
+        "axes.titlelocation": "left", "legend.frameon": False})
 
 # %% ../nbs/00_core.ipynb #6c8f6d8a
 def _number_texts(
     x,      # a real number
     digits, # significant digits that count
-):          # its text; two texts where it lies within a twentieth of a digit of the border between two roundings
+):          # its text; two texts where it lies within a twentieth of a digit of the border
+            # between two roundings
     "The texts that a number may have as an answer: whole numbers are exact, others are rounded."
     if isinstance(x, numbers.Integral): return [str(x)]
     if not math.isfinite(x): return [str(float(x))]
@@ -554,7 +587,9 @@ def _answer_texts(
     digits, # significant digits that count
 ):          # the texts that `x` may have, the plain rounding first; none for `...`
     "The texts of an answer; more than one only where a number lies at a border."
-    def join(parts, ends, order=list): return [ends[0] + ",".join(order(c)) + ends[1] for c in itertools.islice(itertools.product(*parts), 32)]
+    def join(parts, ends, order=list):
+        return [ends[0] + ",".join(order(c)) + ends[1]
+                for c in itertools.islice(itertools.product(*parts), 32)]
     if x is ...: return []
     if hasattr(x, "to_numpy"): x = x.to_numpy()
     if hasattr(x, "tolist"): x = x.tolist()
@@ -562,9 +597,13 @@ def _answer_texts(
     if isinstance(x, numbers.Real): return _number_texts(x, digits)
     if isinstance(x, str): return [json.dumps(" ".join(x.split()).casefold())]
     if isinstance(x, (list, tuple)): return join([_answer_texts(v, digits) for v in x], "[]")
-    if isinstance(x, (set, frozenset)): return join([_answer_texts(v, digits) for v in x], "()", sorted)
-    if isinstance(x, dict): return join([join([_answer_texts(k, digits)[:1], _answer_texts(v, digits)], "  ") for k, v in x.items()], "{}", sorted)
-    raise MmrecError(f"a {type(x).__name__} cannot be checked", where="answer", fix="give a number, text, list, dict or set")
+    if isinstance(x, (set, frozenset)):
+        return join([_answer_texts(v, digits) for v in x], "()", sorted)
+    if isinstance(x, dict):
+        return join([join([_answer_texts(k, digits)[:1], _answer_texts(v, digits)], "  ")
+                     for k, v in x.items()], "{}", sorted)
+    raise MmrecError(f"a {type(x).__name__} cannot be checked", where="answer",
+                     fix="give a number, text, list, dict or set")
 
 # %% ../nbs/00_core.ipynb #2883faca
 def answer_code(
@@ -574,10 +613,13 @@ def answer_code(
 ):             # twelve hexadecimal digits: the salt and what came of salt and answer
     "Make the code by which `check_answer` knows the right answer; for authors of exercises."
     texts = _answer_texts(answer, digits)
-    if not texts: raise MmrecError("no answer to make a code from", where="answer_code", fix="give the right answer")
+    if not texts:
+        raise MmrecError("no answer to make a code from", where="answer_code",
+                         fix="give the right answer")
     return _text_code(texts[0], salt or secrets.token_hex(2))
 
-def _text_code(text, salt): return salt + hashlib.pbkdf2_hmac("sha256", text.encode(), salt.encode(), 30_000).hex()[:8]
+def _text_code(text, salt):
+    return salt + hashlib.pbkdf2_hmac("sha256", text.encode(), salt.encode(), 30_000).hex()[:8]
 
 # %% ../nbs/00_core.ipynb #faca5ed7
 def check_answer(
@@ -587,8 +629,11 @@ def check_answer(
     hint="",  # what to say after a wrong answer
 ):            # True when right, False when not yet, None without an answer
     "Say whether an answer is right, without knowing the answer."
-    if not re.fullmatch("[0-9a-f]{12}", str(code)): raise MmrecError("not the code of an exercise", where=repr(code), fix="copy the twelve digits from the chapter again")
+    if not re.fullmatch("[0-9a-f]{12}", str(code)):
+        raise MmrecError("not the code of an exercise", where=repr(code),
+                         fix="copy the twelve digits from the chapter again")
     texts = _answer_texts(answer, digits)
     right = any(_text_code(t, code[:4]) == code for t in texts) if texts else None
-    print("no answer yet: put yours in place of the three dots" if right is None else "right" if right else f"not yet{': ' if hint else ''}{hint}")
+    print("no answer yet: put yours in place of the three dots" if right is None
+          else "right" if right else f"not yet{': ' if hint else ''}{hint}")
     return right

@@ -33,7 +33,8 @@ def gain(
               # of the same length
     level=.9, seed=0, # as always
     *, how="mean", # mean or median
-):            # one number, in `Meter`'s unit
+):            # one number,
+              # in `Meter`'s unit
     "The gain of `a` | `b`."
 @dataclass
 class Meter:

@@ -9,7 +9,7 @@ from mmrec.core import MmrecError, answer_code, check_answer
 NBS = Path(__file__).parents[1]/"nbs"
 NAMES = sorted(p.stem for p in NBS.glob("[0-9]*.ipynb"))
 FOLDED = dict(tags=["hide-cell"], jupyter=dict(source_hidden=True, outputs_hidden=True))
-CHECK = re.compile(r'answer = \.\.\.\ncheck_answer\(answer, "([0-9a-f]{12})"(?:, digits=(\d))?(?:, hint="[^"]+")?\);')
+CHECK = re.compile(r'answer = \.\.\.\ncheck_answer\(answer, "([0-9a-f]{12})"(?:, digits=(\d))?(?:,\s+hint="[^"]+"(?:\s+"[^"]+")*)?\);')
 
 WRONG = { # (chapter, number of the exercise): answers that one might give, and should not
     ("00_core", 1): [1, 0, 3], ("00_core", 2): [5, 3, 2], ("00_core", 3): [{"#E69F00", "#CC79A7"}, {"#0072B2", "#009E73"}],

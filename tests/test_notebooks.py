@@ -12,7 +12,7 @@ RUN = 3                                  # code cells that may follow each other
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
 LARGER = {"60_evidence.claims": 300*1024}       # the longest chapter: a third of its file is text
 # Chapters that define more than they show, a parameter a line: what half and nine in ten of their cells may have instead. No chapter should join them.
-LONGER = {"21_features.engines": (6, 15), "60_evidence.claims": (6, 17)}
+LONGER = {"60_evidence.claims": (6, 17)}
 
 
 @dataclass

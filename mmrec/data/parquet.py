@@ -17,11 +17,12 @@ from ..core import (MmrecError, claimed, content_key, os_errors, progress, publi
 from .ratings import RatingScale
 from .reading import _files, batches_of
 from .fields import cells_of
-from .sampling import check_mapped, check_way, choose_lines, key_table, named_in, priorities
+from .sampling import (check_mapped, check_way, choose_lines, key_table, named_in,
+                                 priorities)
 from .tables import (_each, _files_named, CleaningLog, Dataset, check_left,
-                        clean_reviews, data_name, drop_repeats, file_facts, is_made_up, item_table,
-                        join_tables, make_plan, merge_items,
-                        no_items, one_row_each, parse_rows, place_images, review_table)
+                               clean_reviews, data_name, drop_repeats, file_facts, is_made_up,
+                               item_table, join_tables, make_plan, merge_items, no_items,
+                               one_row_each, parse_rows, place_images, review_table)
 
 # %% ../../nbs/15_data.parquet.ipynb #fa104c7e
 EDITION = 2  # of the tables and of the rules by which they are cleaned

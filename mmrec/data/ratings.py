@@ -249,7 +249,8 @@ def _infer_numbers(counts, top=None):
         return RatingScale.parse("thumbs")
     common = [k for k, n in counts.items() if n >= total/1000]
     huge = max(map(abs, common)) > 1e9 # more than any scale
-    step = next((s for s in (1, .5) if not huge and all(abs(k/s - round(k/s)) < 1e-6 for k in common)), None)
+    step = next((s for s in (1, .5)
+                 if not huge and all(abs(k/s - round(k/s)) < 1e-6 for k in common)), None)
     low = low if low <= 0 else step or 0
     if total < 200 and not top: high = next((h for h in (5, 10) if high <= h), high)
     if step is not None and (high - low)/step <= 20:

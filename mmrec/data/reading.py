@@ -24,17 +24,23 @@ from .ratings import rating_key
 # %% ../../nbs/11_data.reading.ipynb #d1bea428
 MAX_LINE = 10_000_000 # bytes; a longer line is no review
 _PACKED = {b"\x1f\x8b": igzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+
+# %% ../../nbs/11_data.reading.ipynb #114eea08
 _REFUSED = {b"\x28\xb5\x2f\xfd": "packed with zstd: unpack it first (zstd -d)",
-            b"ARROW1": "an Arrow file: save it as Parquet", b"\xd0\xcf\x11\xe0": "an old Excel file: save it as CSV",
-            b"7z\xbc\xaf": "a 7-Zip archive: unpack it first", b"Rar!": "a RAR archive: unpack it first",
+            b"ARROW1": "an Arrow file: save it as Parquet",
+            b"\xd0\xcf\x11\xe0": "an old Excel file: save it as CSV",
+            b"7z\xbc\xaf": "a 7-Zip archive: unpack it first",
+            b"Rar!": "a RAR archive: unpack it first",
             b"SQLite f": "an SQLite database: export the table as CSV"}
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
           codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"} # the longer ones first
 
 # %% ../../nbs/11_data.reading.ipynb #4a9f1963
 class _Unpacked(io.BufferedReader):
-    "The unpacked bytes of a file; `position` is the place in the file itself, `wide` says that it was UTF-16 or UTF-32."
-    def __init__(self, raw, stream, wide=None): self.file, self.wide = raw, wide; super().__init__(stream, 1 << 20)
+    "Unpacked bytes; `position` is the place in the file itself, `wide` tells of UTF-16 or UTF-32."
+    def __init__(self, raw, stream, wide=None):
+        self.file, self.wide = raw, wide
+        super().__init__(stream, 1 << 20)
     @property
     def position(self): return self.file.tell()
 
@@ -60,17 +66,22 @@ class _Recoded(io.RawIOBase):
 @contextlib.contextmanager
 def open_bytes(
     path,           # plain, .gz, .bz2 or .xz file
-    encoding=None,  # of its text, where it is not UTF-8; UTF-16 and UTF-32 show in their first bytes
-):                  # a buffered binary file of the unpacked bytes, with the attribute `position` in the packed ones
-    "Open a file for reading, unpacked and as UTF-8; a missing, torn or foreign file becomes an `MmrecError`."
+    encoding=None,  # of its text, where it is not UTF-8; UTF-16 and UTF-32 show in their first
+                    # bytes
+):                  # a buffered binary file of the unpacked bytes, with the attribute `position` in
+                    # the packed ones
+    "Open a file, unpacked and as UTF-8; a missing, torn or foreign file becomes an `MmrecError`."
     try:
         with os_errors(path), open(path, "rb", buffering=0) as raw:
             magic = raw.read(8); raw.seek(0)
             refused = next((why for m, why in _REFUSED.items() if magic.startswith(m)), None)
-            if refused: raise MmrecError("cannot be read as a table", where=path, fix="it is " + refused)
-            if magic.startswith(b"PK\x03\x04"): raise _archive(path, "a zip archive", _zip_members, "unzip")
+            if refused:
+                raise MmrecError("cannot be read as a table", where=path, fix="it is " + refused)
+            if magic.startswith(b"PK\x03\x04"):
+                raise _archive(path, "a zip archive", _zip_members, "unzip")
             opener = next((o for m, o in _PACKED.items() if magic.startswith(m)), None)
-            with _Unpacked(raw, opener(raw) if opener else raw) as unpacked: yield _as_utf8(unpacked, encoding)
+            with _Unpacked(raw, opener(raw) if opener else raw) as unpacked:
+                yield _as_utf8(unpacked, encoding)
     except (EOFError, zlib.error, isal_zlib.error, gzip.BadGzipFile, lzma.LZMAError) as e:
         raise _torn(path, e) from e
     except OSError as e: # bz2 has no error of its own
@@ -87,12 +98,14 @@ def _torn(path, error):
 def _as_utf8(unpacked, encoding=None):
     "The stream without its byte order mark, as UTF-8."
     start = unpacked.peek(64)[:64]
-    mark, wide = next(((m, e) for m, e in _MARKS.items() if start.startswith(m)), (b"", _unmarked(start)))
+    mark, wide = next(((m, e) for m, e in _MARKS.items() if start.startswith(m)),
+                      (b"", _unmarked(start)))
     if wide == "utf-8": unpacked.read(3)
     encoding = wide or encoding
     if encoding in (None, "utf-8"): return unpacked
     return _Unpacked(unpacked.file, _Recoded(unpacked, encoding), wide)
 
+# %% ../../nbs/11_data.reading.ipynb #8e98ca76
 def _unmarked(start):
     "UTF-16 without a mark shows in the zeros beside the letters of its beginning."
     even, odd = start[::2].count(0), start[1::2].count(0)
@@ -106,7 +119,8 @@ def _archive(path, kind, members, command):
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError,
             zipfile.BadZipFile, NotImplementedError): names = []
     if {"xl/workbook.xml", "content.xml"} & set(names):
-        return MmrecError("an Excel file or another spreadsheet, which is a zip archive", where=path, fix="save it as CSV")
+        return MmrecError("an Excel file or another spreadsheet, which is a zip archive",
+                          where=path, fix="save it as CSV")
     return MmrecError(kind + (f" with {_listed(names)} in it" if names else ""), where=path,
                       fix=f"unpack it first ({command} {Path(path).name}) and name the file within")
 
@@ -115,8 +129,10 @@ def _tar_members(path, most=20):
     with open_bytes(path) as f, tarfile.open(fileobj=f, mode="r|") as tar:
         return [m.name for m in itertools.islice(tar, most) if m.isfile()]
 
+# %% ../../nbs/11_data.reading.ipynb #8287d0f6
 def _zip_members(path):
-    with zipfile.ZipFile(path) as archive: return [n for n in archive.namelist() if not n.endswith("/")]
+    with zipfile.ZipFile(path) as archive:
+        return [n for n in archive.namelist() if not n.endswith("/")]
 
 # %% ../../nbs/11_data.reading.ipynb #bb70f154
 def _listed(names, most=4):
@@ -124,7 +140,7 @@ def _listed(names, most=4):
 
 # %% ../../nbs/11_data.reading.ipynb #55ddebcf
 class Batch:
-    "Some rows of a file in their order, not yet parsed: `batch.lines[i]` is the line number of row `batch[i]`."
+    "Some rows of a file in their order, not yet parsed: row `batch[i]` is line `batch.lines[i]`."
     share = None # share of the file up to the end of this batch, 0 to 1, where it is known
 
     def __init__(self,
@@ -160,13 +176,16 @@ class MendedRow(list):
 class LineBatch(Batch):
     "The lines of a block of bytes; valid until the next block is read."
     def __init__(self, first, buffer, ends, max_bytes, share):
-        self.buffer, self.max_bytes, self.share = buffer, max_bytes, share # share: how much of the file has been read
-        self.starts, self.ends, self.lines = np.r_[0, ends[:-1]], ends, np.arange(first, first + len(ends))
+        # share: how much of the file has been read
+        self.buffer, self.max_bytes, self.share = buffer, max_bytes, share
+        self.starts, self.ends, self.lines = (
+            np.r_[0, ends[:-1]], ends, np.arange(first, first + len(ends)))
         self.last = first + len(ends) - 1
 
     def __getitem__(self, i):
         start, end = self.starts[i], self.ends[i]
-        return bytes(self.buffer[start:end]) if end - start <= self.max_bytes else BadRow(f"line over {self.max_bytes/1e6:g} MB")
+        return (bytes(self.buffer[start:end]) if end - start <= self.max_bytes
+                else BadRow(f"line over {self.max_bytes/1e6:g} MB"))
 
 # %% ../../nbs/11_data.reading.ipynb #d38247aa
 @patch
@@ -176,9 +195,12 @@ def filled(self:LineBatch,
     "This batch without its empty lines."
     first = np.frombuffer(self.buffer, np.uint8, int(self.ends[-1]))[self.starts]
     blank = np.isin(first, [9, 10, 11, 12, 13, 32, *b"[],"*brackets])
-    long = np.flatnonzero(blank & (self.ends - self.starts > 1 - brackets)) # one byte alone is its line end
+    # one byte alone is its line end
+    long = np.flatnonzero(blank & (self.ends - self.starts > 1 - brackets))
     blank[long] = [not self[i].strip(b" \t\r\n\f\v[],"*brackets or None) for i in long]
-    if blank.any(): self.starts, self.ends, self.lines = (a[~blank] for a in (self.starts, self.ends, self.lines))
+    if blank.any():
+        self.starts, self.ends, self.lines = (
+            a[~blank] for a in (self.starts, self.ends, self.lines))
     return self
 
 # %% ../../nbs/11_data.reading.ipynb #b15b8ee5
@@ -190,8 +212,9 @@ def line_batches(
     encoding=None,      # of the text, as for `open_bytes`
     newline="\n",       # what ends a line: '\n', or 'any' where a CR does so too
 ):                      # iterator of `LineBatch`
-    "Go through a file block by block, in memory that does not depend on its size; the next block is read while one is used."
-    this, other = (memoryview(mmap.mmap(-1, max_bytes + 1 + size)) for _ in range(2)) # memory where it is written
+    "Go through a file in blocks, in memory that its size does not change; the next is read ahead."
+    # memory where it is written
+    this, other = (memoryview(mmap.mmap(-1, max_bytes + 1 + size)) for _ in range(2))
     first, at, whole, idle = 1, 0, max(1, os.path.getsize(path)) if os.path.exists(path) else 1, 0
     with open_bytes(path, encoding) as f, ThreadPoolExecutor(1) as pool:
         ahead, carry = pool.submit(_fill, f, this, 0, size, max_bytes, newline), 0
@@ -211,7 +234,7 @@ def line_batches(
 
 # %% ../../nbs/11_data.reading.ipynb #67c350bb
 def _fill(f, buffer, carry, size, max_bytes, newline="\n"):
-    "Read a block behind what was carried over: positions behind its line ends, and its end; None at the end of the file."
+    "Read a block behind what was carried over: the ends of its lines and its own; None at the end."
     got = f.readinto(buffer[carry:carry + size])
     if not got: return None
     stop = carry + got
@@ -235,15 +258,16 @@ def _line_ends(block, newline):
 def _idle(path, count, limit=1 << 28):
     "Refuse to go on when that many bytes in a row brought no line with something in it."
     if count > limit:
-        raise MmrecError(f"more than {limit/1e6:.0f} MB of blank lines, or one line of that length", where=path,
-                         fix="check that this is the file you mean")
+        raise MmrecError(f"more than {limit/1e6:.0f} MB of blank lines, or one line of that length",
+                         where=path, fix="check that this is the file you mean")
     return count
 
 # %% ../../nbs/11_data.reading.ipynb #c3d4d284
 def read_lines(
     path,               # plain or packed text file
     max_bytes=MAX_LINE, # longer lines are skipped
-):                      # iterator of (line number from 1, bytes of the line, or None for a line that is too long)
+):                      # iterator of (line number from 1, bytes of the line, or None for a
+                        # line that is too long)
     "Go through a file line by line in bounded memory."
     for batch in line_batches(path, max_bytes):
         for line, raw in batch: yield line, None if isinstance(raw, BadRow) else raw
@@ -258,7 +282,8 @@ class Source:
     delimiter: str = ","   # of a table
     quoted: bool = True    # whether cells may stand in quotes
     escaped: bool = False  # whether a backslash protects a quote
-    header: bool = True    # whether the first line names the columns; if not they are called '0', '1', …
+    header: bool = True    # whether the first line names the columns; if not they are called '0',
+                           # '1', …
     encoding: str = "utf-8"
     newline: str = "\n"    # what ends a line: '\n', or 'any' where a CR does so too
     skip: int = 0          # lines before the table
@@ -307,7 +332,7 @@ DEEP = 50 # lists and records within each other; what is nested deeper is no rev
 def parse_json(
     raw, # bytes of one line
 ):       # record; raises ValueError when the line is none
-    "Parse a JSON record; what is no UTF-8 becomes U+FFFD, an integer beyond 64 bits text, an infinite number NaN."
+    "Parse a JSON record; no UTF-8 becomes U+FFFD, an integer beyond 64 bits text, infinity NaN."
     try: record = orjson.loads(raw)
     except ValueError: record = _exact(raw)
     if not isinstance(record, dict): raise ValueError("not a record")
@@ -315,19 +340,21 @@ def parse_json(
 
 # %% ../../nbs/11_data.reading.ipynb #472e8779
 def _rounded(values, deep=DEEP):
-    "Whether a float may have lost digits of a large number; ValueError for what is nested too deep."
+    "Whether a float may have lost digits of a large number; ValueError for too deep a nesting."
     if not deep: raise ValueError(f"nested more than {DEEP} deep")
     found = False
     for v in values:
         kind = type(v)
         if kind is float: found = found or not -2.**53 < v < 2.**53
-        elif v and (kind is dict or kind is list) and _rounded(v.values() if kind is dict else v, deep - 1): found = True
+        elif (v and (kind is dict or kind is list)
+              and _rounded(v.values() if kind is dict else v, deep - 1)): found = True
     return found
 
 # %% ../../nbs/11_data.reading.ipynb #8fb9305a
 def _deeper(value, most):
     "Whether lists and records are nested more than so deep."
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    inner = (value.values() if isinstance(value, dict)
+             else value if isinstance(value, (list, tuple)) else ())
     return most < 0 or any(_deeper(v, most - 1) for v in inner)
 
 # %% ../../nbs/11_data.reading.ipynb #40bc4265
@@ -341,15 +368,20 @@ def _exact(raw):
 # %% ../../nbs/11_data.reading.ipynb #8e7d9a10
 def _whole(digits):
     "An integer, as text when it has more than 64 bits."
-    return int(digits) if len(digits) < 19 or len(digits) < 21 and -1 << 63 <= int(digits) < 1 << 64 else digits
+    return (int(digits)
+            if len(digits) < 19 or len(digits) < 21 and -1 << 63 <= int(digits) < 1 << 64
+            else digits)
 
 # %% ../../nbs/11_data.reading.ipynb #0a7ea908
 def _decimal(digits):
     "A float, or its text when a float would change its whole part."
     number = float(digits)
-    return number if abs(number) < 2.**53 or np.isfinite(number) and "e" in digits.lower() else digits
+    return (number if abs(number) < 2.**53 or np.isfinite(number) and "e" in digits.lower()
+            else digits)
 
-_PATIENT = json.JSONDecoder(strict=False, parse_int=_whole, parse_float=_decimal, parse_constant=lambda _: np.nan)
+# %% ../../nbs/11_data.reading.ipynb #343f6b4c
+_PATIENT = json.JSONDecoder(strict=False, parse_int=_whole, parse_float=_decimal,
+                            parse_constant=lambda _: np.nan)
 
 # %% ../../nbs/11_data.reading.ipynb #573e25d9
 def _plain(value, depth=0):
@@ -359,8 +391,10 @@ def _plain(value, depth=0):
     if isinstance(value, str): return value if value.isascii() else _text_of(value)
     if isinstance(value, int): return value if -1 << 63 <= value < 1 << 64 else _digits(value)
     if isinstance(value, float): return value if abs(value) < np.inf else np.nan
-    if isinstance(value, dict): return {str(_plain(k, depth + 1)): _plain(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)): return [_plain(v, depth + 1) for v in value]
+    if isinstance(value, dict):
+        return {str(_plain(k, depth + 1)): _plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v, depth + 1) for v in value]
     if isinstance(value, bytes): return _from_bytes(value)
     if isinstance(value, decimal.Decimal): return _from_decimal(value)
     return value.item() if isinstance(value, np.generic) else str(value)
@@ -382,7 +416,8 @@ def _from_bytes(value):
 def _from_decimal(value):
     "An integer, or a float if it has all the digits, or text."
     if not value.is_finite(): return None
-    if value.as_tuple().exponent >= 0: return _plain(int(value)) if value.adjusted() < 4000 else str(value)
+    if value.as_tuple().exponent >= 0:
+        return _plain(int(value)) if value.adjusted() < 4000 else str(value)
     return float(value) if len(value.as_tuple().digits) < 16 else format(value, "f")
 
 # %% ../../nbs/11_data.reading.ipynb #3d4565b0
@@ -398,7 +433,8 @@ def _literal(text):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore") # of backslashes
             return _plain(ast.literal_eval(text))
-    except (SyntaxError, MemoryError, TypeError, RecursionError) as e: raise ValueError(str(e)) from e
+    except (SyntaxError, MemoryError, TypeError, RecursionError) as e:
+        raise ValueError(str(e)) from e
 
 # %% ../../nbs/11_data.reading.ipynb #e88836f5
 def parse_python(
@@ -452,14 +488,16 @@ def _line_record(source, raw):
     if source.loose: raw = raw[max(0, raw.find(b"{")):raw.rfind(b"}") + 1]
     try: return (parse_python if source.kind == "python lines" else parse_json)(raw)
     except ValueError as e:
-        raise e if str(e).startswith(("not a record", "nested more")) else ValueError("malformed line") from e
+        raise (e if str(e).startswith(("not a record", "nested more"))
+               else ValueError("malformed line")) from e
 
 # %% ../../nbs/11_data.reading.ipynb #3d8e7552
 def _table_record(source, cells):
     "Cells with the names of their columns."
     n = len(source.columns)
     if source.ragged: cells = [*cells, *[""]*(n - len(cells))]
-    if not _fits(cells, n): raise ValueError("a comment" if cells[0][:1] in ("#", "%") else "wrong number of cells")
+    if not _fits(cells, n):
+        raise ValueError("a comment" if cells[0][:1] in ("#", "%") else "wrong number of cells")
     return dict(zip(source.columns, cells))
 
 # %% ../../nbs/11_data.reading.ipynb #813c62c1
@@ -470,24 +508,32 @@ def sniff(
     "Find out how a file is to be read, or several that are to be read as one."
     files = _files(path)
     for p in files if say else (): # the decisions about a table need all of it
-        if p.is_file() and (size := p.stat().st_size) > 100_000_000: say(f"looks through {p.name} ({size/1e6:,.0f} MB)")
+        if p.is_file() and (size := p.stat().st_size) > 100_000_000:
+            say(f"looks through {p.name} ({size/1e6:,.0f} MB)")
     parts = tuple(map(_sniff_file, files))
     if len(parts) == 1: return parts[0]
-    return _joined(Path(path) if isinstance(path, (str, Path)) and os.path.isdir(path) else parts[0].path, parts)
+    return _joined(
+        Path(path) if isinstance(path, (str, Path)) and os.path.isdir(path) else parts[0].path,
+        parts)
 
 # %% ../../nbs/11_data.reading.ipynb #9ba0fec5
 def _sniff_file(path):
     "The `Source` of one file."
     with open_bytes(path) as f: head, wide = f.read(1 << 20), f.wide
-    if not head.strip(): raise MmrecError("the file is empty", where=path, fix="check that it was downloaded or written completely")
+    if not head.strip():
+        raise MmrecError("the file is empty", where=path,
+                         fix="check that it was downloaded or written completely")
     if head[:4] == b"PAR1": return _parquet_source(path)
     if head[257:262] == b"ustar": raise _archive(path, "a tar archive", _tar_members, "tar xf")
     control = len(re.findall(rb"[\x00-\x08\x0e-\x1f]", head[:65536]))
-    if control > .05*len(head[:65536]): raise MmrecError("a binary file, not text", where=path, fix="give a JSON lines, CSV or Parquet file")
+    if control > .05*len(head[:65536]):
+        raise MmrecError("a binary file, not text", where=path,
+                         fix="give a JSON lines, CSV or Parquet file")
     records = head.lstrip()[:1] in (b"{", b"[") and not _BRACKETED.match(head)
     source = (_sniff_lines if records else _sniff_table)(path, head)
     return replace(source, recognised=(f"encoding {wide}", *source.recognised)) if wide else source
 
+# %% ../../nbs/11_data.reading.ipynb #b8880f16
 _BRACKETED = re.compile(rb"\s*(\[[^\W\d][\w ]*\]|\{[^\W\d][\w ]*\})") # a first cell such as [user]
 
 # %% ../../nbs/11_data.reading.ipynb #506ba754
@@ -497,8 +543,9 @@ def _files(path):
         if not path: raise MmrecError("no file is named", where="sniff", fix="name at least one")
         return list(dict.fromkeys(file for one in path for file in _files(one)))
     if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.I):
-        raise MmrecError("this is an address, not a file", where=path, fix="download it first, e.g. curl -LO ADDRESS "
-                         "(mmrec fetch gets Amazon's data sets), and name the file")
+        raise MmrecError("this is an address, not a file", where=path,
+                         fix="download it first, e.g. curl -LO ADDRESS "
+                             "(mmrec fetch gets Amazon's data sets), and name the file")
     if os.path.isdir(path): return _shards(Path(path))
     if not glob.has_magic(str(path)) or os.path.exists(path): return [Path(path)]
     found = [Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p)]
@@ -506,7 +553,9 @@ def _files(path):
     if not found: raise MmrecError("no file has such a name", where=path, fix="check the pattern")
     return found
 
-_NO_SHARD = re.compile(r"[._].*|(readme|license|changelog)\b.*|.*\.(crc|md5|sha\d+|md|html?|ya?ml|py|lock|log)", re.I)
+# %% ../../nbs/11_data.reading.ipynb #acb81f96
+_NO_SHARD = re.compile(
+    r"[._].*|(readme|license|changelog)\b.*|.*\.(crc|md5|sha\d+|md|html?|ya?ml|py|lock|log)", re.I)
 
 # %% ../../nbs/11_data.reading.ipynb #39c9548f
 def _natural(path):
@@ -518,22 +567,29 @@ def _shards(folder):
     "The data files of a folder, which must all be of one kind."
     hidden = lambda p: any(_NO_SHARD.fullmatch(name) for name in p.relative_to(folder).parts)
     with os_errors(folder): files = [p for p in folder.iterdir() if p.is_file() and not hidden(p)]
-    if not files: files = [p for p in itertools.islice(folder.rglob("*"), 100_000) if p.is_file() and not hidden(p)]
+    if not files:
+        files = [p for p in itertools.islice(folder.rglob("*"), 100_000)
+                 if p.is_file() and not hidden(p)]
     if apart := [p for p in files if "=" in p.parent.name]:
-        raise MmrecError(f"the names of its folders hold a column ({apart[0].parent.name})", where=folder, fix="write it as one table")
+        raise MmrecError(f"the names of its folders hold a column ({apart[0].parent.name})",
+                         where=folder, fix="write it as one table")
     kind = lambda p: (Path(p.stem) if p.suffix in (".gz", ".bz2", ".xz") else p).suffix.lower()
-    if len({kind(p) for p in files}) > 1: files = [p for p in files if kind(p) != ".json"] # a schema, a description
-    if not files: raise MmrecError("this folder holds no data file", where=folder, fix="name a file")
+    if len({kind(p) for p in files}) > 1: # a schema, a description
+        files = [p for p in files if kind(p) != ".json"]
+    if not files:
+        raise MmrecError("this folder holds no data file", where=folder, fix="name a file")
     by_kind = {kind(p): p.name for p in files}
     if len(by_kind) > 1:
-        raise MmrecError(f"the folder holds files of several kinds ({', '.join(by_kind.values())})", where=folder,
-                         fix="name the files, or a pattern such as 'part-*.csv'")
+        raise MmrecError(
+            f"the folder holds files of several kinds ({', '.join(by_kind.values())})",
+            where=folder, fix="name the files, or a pattern such as 'part-*.csv'")
     return sorted(files, key=_natural)
 
 # %% ../../nbs/11_data.reading.ipynb #a785d7a3
 def _joined(path, parts):
     "One `Source` for several files, which must have the same columns, or nearly."
-    first, said = parts[0], [f"{len(parts)} files are read as one: {_listed([p.path.name for p in parts])}"]
+    first, said = parts[0], [
+        f"{len(parts)} files are read as one: {_listed([p.path.name for p in parts])}"]
     parts = [_with_names(part, first, said) for part in parts]
     columns = tuple(dict.fromkeys(c for part in parts for c in part.columns))
     for part in parts:
@@ -548,7 +604,8 @@ def _joined(path, parts):
 def _with_names(part, first, said):
     "A part without a line of headings, as the first file would name its columns."
     if part.header or not first.header or len(part.columns) != len(first.columns): return part
-    said.append(f"{part.path.name} has no line of headings: its columns are those of {first.path.name}")
+    said.append(f"{part.path.name} has no line of headings: "
+                f"its columns are those of {first.path.name}")
     return replace(part, columns=first.columns)
 
 # %% ../../nbs/11_data.reading.ipynb #ed82ff16
@@ -556,8 +613,9 @@ def _check_alike(part, first):
     "Refuse a part that is of another kind than the first, or has other columns."
     shared = len(set(part.columns) & set(first.columns))
     if part.kind != first.kind or shared < .5*max(len(part.columns), len(first.columns)):
-        raise MmrecError(f"has other columns than {first.path.name} ({part.kind}: {_listed(part.columns)}; "
-                         f"{first.kind}: {_listed(first.columns)})", where=part.path, fix="name only files that belong together")
+        raise MmrecError(f"has other columns than {first.path.name} ({part.kind}: "
+                         f"{_listed(part.columns)}; {first.kind}: {_listed(first.columns)})",
+                         where=part.path, fix="name only files that belong together")
 
 # %% ../../nbs/11_data.reading.ipynb #e50fda8d
 def _parquet_source(path):
@@ -575,9 +633,11 @@ def _parquet_file(path):
     "An open Parquet file; damage shows as an `MmrecError`."
     import pyarrow as pa, pyarrow.parquet as pq
     try:
-        with os_errors(path), pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file: yield file
+        with os_errors(path), pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            yield file
     except (pa.ArrowException, OSError, ValueError) as e:
-        raise MmrecError(f"damaged Parquet file ({e})", where=path, fix="write or download it again") from e
+        raise MmrecError(f"damaged Parquet file ({e})", where=path,
+                         fix="write or download it again") from e
 
 # %% ../../nbs/11_data.reading.ipynb #e56e646f
 def _sniff_lines(path, head):
@@ -591,17 +651,22 @@ def _sniff_lines(path, head):
             if isinstance(raw, bytes))
     lines = [raw.strip() for raw in itertools.islice(rows, 1000)]
     source, records = _best_try(source, lines)
-    alone = len(lines) == 1 and (lines[0][:1] == b"[" or records and _table_in(records[0])[0] is not None)
-    few = source.loose and len(records) < 2 or len(records) < .5*len(lines) and not _parsed(source, lines[:1])
-    return _sniff_document(source) if alone or not records or few else _with_keys(source, records, lines)
+    alone = len(lines) == 1 and (
+        lines[0][:1] == b"[" or records and _table_in(records[0])[0] is not None)
+    few = (source.loose and len(records) < 2
+           or len(records) < .5*len(lines) and not _parsed(source, lines[:1]))
+    return (_sniff_document(source) if alone or not records or few
+            else _with_keys(source, records, lines))
 
 # %% ../../nbs/11_data.reading.ipynb #8bdaf2d6
 def _best_try(source, lines):
     "The kind of lines that gives the most records, and these."
     best = source, []
     said = source.recognised + ("commas or brackets around the lines",)
-    for trial in (source, replace(source, loose=True, recognised=said), replace(source, kind="python lines")):
-        if len(best[1]) < .5*len(lines) and len(found := _parsed(trial, lines)) > len(best[1]): best = trial, found
+    for trial in (source, replace(source, loose=True, recognised=said),
+                  replace(source, kind="python lines")):
+        if len(best[1]) < .5*len(lines) and len(found := _parsed(trial, lines)) > len(best[1]):
+            best = trial, found
     return best
 
 # %% ../../nbs/11_data.reading.ipynb #e73220cc
@@ -626,11 +691,13 @@ def _with_keys(source, records, lines=()):
     if extended := any(map(_is_typed, records)):
         records = [{k: _untyped(v) for k, v in r.items()} for r in records]
         said.append("MongoDB's extended JSON")
-    twice = next((f"{key!r} comes twice in a record (the first is record {k})" for k, raw in enumerate(lines[:100], 1)
+    twice = next((f"{key!r} comes twice in a record (the first is record {k})"
+                  for k, raw in enumerate(lines[:100], 1)
                   if (key := _twice(raw)) is not None), None)
     if twice: said.append(f"the key {twice}: the last counts")
     keys = dict.fromkeys(str(k) for r in records for k in r)
-    return replace(source, columns=(*keys, *_inner_keys(records)), extended=extended, recognised=tuple(said))
+    return replace(source, columns=(*keys, *_inner_keys(records)), extended=extended,
+                   recognised=tuple(said))
 
 # %% ../../nbs/11_data.reading.ipynb #3ad22515
 def _inner_keys(records, most=30):
@@ -640,7 +707,8 @@ def _inner_keys(records, most=30):
         for key, value in record.items():
             names = [*value, *_inner_keys([value])] if isinstance(value, dict) else ()
             found.setdefault(key, {}).update((f"{key}.{k}", 1) for k in names)
-    return [name for key, names in found.items() if len(names) <= most for name in names if name not in record]
+    return [name for key, names in found.items() if len(names) <= most
+            for name in names if name not in record]
 
 # %% ../../nbs/11_data.reading.ipynb #5741a8b8
 def _twice(raw):
@@ -657,23 +725,29 @@ def _sniff_document(source):
     "The `Source` of a JSON file that is no record a line."
     rows, said = _load_document(source)
     records = [r for _, r in rows[:1000] if isinstance(r, dict)]
-    if not records: raise MmrecError("holds no JSON records", where=source.path, fix="write one record a line (jq -c . does it)")
-    return _with_keys(replace(source, kind="json array", loose=False, recognised=source.recognised + said), records)
+    if not records:
+        raise MmrecError("holds no JSON records", where=source.path,
+                         fix="write one record a line (jq -c . does it)")
+    return _with_keys(replace(source, kind="json array", loose=False,
+                              recognised=source.recognised + said), records)
 
 # %% ../../nbs/11_data.reading.ipynb #4e4c1cf6
 def _load_document(source, limit=500_000_000):
-    "Pairs of place and record of a JSON file that cannot be streamed, and a sentence about its shape."
+    "Pairs of place and record of a JSON file that cannot be streamed, and what shape it has."
     with open_bytes(source.path, source.encoding) as f: raw = f.read(limit + 1)
     fix = "write one record a line: jq -c '.[]'"
     if len(raw) > limit:
-        raise MmrecError(f"a JSON file of more than {limit/1e6:.0f} MB that is not one record a line", where=source.path, fix=fix)
+        raise MmrecError(
+            f"a JSON file of more than {limit/1e6:.0f} MB that is not one record a line",
+            where=source.path, fix=fix)
     try: value = orjson.loads(raw)
     except ValueError: value = None
     try:
         if value is None or _has_rounded(value): value = _exact(raw)
     except ValueError as e:
         rows, value = list(_pieces(raw)), _python_list(raw)
-        if any(isinstance(r, dict) for _, r in rows): return rows, ("records written over several lines",)
+        if any(isinstance(r, dict) for _, r in rows):
+            return rows, ("records written over several lines",)
         if value is None: value = [r for _, r in rows if isinstance(r, list)]
         if not value: raise MmrecError(f"not valid JSON ({e})", where=source.path, fix=fix) from e
     table, said = _table_in(value)
@@ -713,12 +787,13 @@ def _shallow(rows):
     return [BadRow(f"nested more than {DEEP} deep") if _deeper(row, DEEP) else row for row in rows]
 
 # %% ../../nbs/11_data.reading.ipynb #aa0a9dd6
-_WRAPPERS = set("reviews data items results records rows products ratings interactions documents docs entries hits "
-                "list content objects".split())
+_WRAPPERS = set("reviews data items results records rows products ratings interactions documents "
+                "docs entries hits list content objects".split())
 
 def _table_in(value):
-    "The list of records that a JSON value holds (None when it is a record itself), and a sentence about its shape."
-    if isinstance(value, list): return (value, ()) if any(isinstance(v, dict) for v in value) else _listed_rows(value)
+    "The list of records in a JSON value (None when it is a record itself), and what shape it has."
+    if isinstance(value, list):
+        return (value, ()) if any(isinstance(v, dict) for v in value) else _listed_rows(value)
     if not isinstance(value, dict) or not value: return None, ()
     inner = list(value.values())
     if all(isinstance(v, dict) and v for v in inner): return _by_labels(value)
@@ -726,14 +801,16 @@ def _table_in(value):
 
 # %% ../../nbs/11_data.reading.ipynb #2f76cdd1
 def _by_lists(value, lists):
-    "A table written as {column: cells}, or as names and rows of cells beside each other; None if it is none."
+    "A table written as {column: cells}, or as names and rows of cells; None if it is none."
     flat = not any(isinstance(x, (dict, list)) for v in lists for x in v[:10])
     if len(lists) == len(value) > 1 and lists[0] and len({len(v) for v in lists}) == 1 and flat:
         return [dict(zip(value, row)) for row in zip(*lists)], ("JSON with a list for each column",)
     for names in lists:
-        tables = [v for v in lists if v and all(isinstance(r, list) and len(r) == len(names) for r in v)]
+        tables = [v for v in lists
+                  if v and all(isinstance(r, list) and len(r) == len(names) for r in v)]
         if tables and names and all(isinstance(c, str) for c in names):
-            return [dict(zip(names, row)) for row in max(tables, key=len)], ("pandas' JSON in split form",)
+            return ([dict(zip(names, row)) for row in max(tables, key=len)],
+                    ("pandas' JSON in split form",))
     return None
 
 # %% ../../nbs/11_data.reading.ipynb #5ec6a7aa
@@ -757,7 +834,8 @@ def _lists_in(value, at="", deep=2):
     "Names and lists of records within a record."
     for k, v in value.items():
         if isinstance(v, dict) and deep: yield from _lists_in(v, f"{at}{k}.", deep - 1)
-        if not isinstance(v, list) or not v or not all(isinstance(r, dict) and len(r) > 1 for r in v[:100]): continue
+        if (not isinstance(v, list) or not v
+                or not all(isinstance(r, dict) and len(r) > 1 for r in v[:100])): continue
         if str(k).lower() in _WRAPPERS or len(v) > 2*len(value): yield at + k, v
 
 # %% ../../nbs/11_data.reading.ipynb #67d9b189
@@ -765,32 +843,37 @@ def _by_labels(value):
     "A table written as {column: {row: cell}} or as {row: {column: cell}}."
     inner = list(value.values())
     names = dict.fromkeys(k for v in inner for k in v)
-    if sum(map(len, inner)) < .7*len(names)*len(inner) or len(names) + len(inner) < 3: return _wrapped(value)
+    if sum(map(len, inner)) < .7*len(names)*len(inner) or len(names) + len(inner) < 3:
+        return _wrapped(value)
     digits = lambda keys: all(k.isdigit() for k in keys)
     by_column = digits(names) if digits(names) != digits(value) else len(names) > len(value)
     if by_column: value = {row: {c: v.get(row) for c, v in value.items()} for row in names}
     if not digits(value): value = {k: {"index": k} | v for k, v in value.items()}
-    return list(value.values()), ("pandas' JSON by column" if by_column else "JSON with a key for each record",)
+    return (list(value.values()),
+            ("pandas' JSON by column" if by_column else "JSON with a key for each record",))
 
 # %% ../../nbs/11_data.reading.ipynb #3d24bcab
 csv.field_size_limit(MAX_LINE);
 
 # %% ../../nbs/11_data.reading.ipynb #756919d0
 def _survey(path, size=1 << 23):
-    "Count what the bytes of a whole file tell; and its lines that are not UTF-8, with their numbers, or some of them."
+    "Count what the bytes of a whole file tell; and its lines that are not UTF-8, or some of them."
     seen, odd, idle = Counter(), [], 0
     with open_bytes(path) as f:
         while block := f.read(size):
             block += f.readline(1 << 16)
-            idle = _idle(path, idle + len(block) if block.isspace() or not re.search(rb"[\r\n]", block) else 0)
+            idle = _idle(path, idle + len(block)
+                         if block.isspace() or not re.search(rb"[\r\n]", block) else 0)
             if not block.isascii(): _odd_lines(block, seen, odd)
-            if block.count(b"\r") > block.count(b"\r\n"): seen["CR"] += len(re.findall(rb"\r(?!\r*\n)", block))
-            seen.update({"LF": block.count(b"\n"), "quotes": block.count(b'"'), "escapes": block.count(b'\\"')})
+            if block.count(b"\r") > block.count(b"\r\n"):
+                seen["CR"] += len(re.findall(rb"\r(?!\r*\n)", block))
+            seen.update({"LF": block.count(b"\n"), "quotes": block.count(b'"'),
+                         "escapes": block.count(b'\\"')})
     return seen, odd
 
 # %% ../../nbs/11_data.reading.ipynb #c85a1668
 def _odd_lines(block, seen, odd):
-    "Count the lines with letters beyond ASCII that are UTF-8 and that are not, and keep some of the latter."
+    "Count the lines beyond ASCII that are UTF-8 and that are not, and keep some of the latter."
     with contextlib.suppress(UnicodeDecodeError):
         block.decode("utf-8"); seen["UTF-8"] += block.count(b"\n") + 1
         return
@@ -803,21 +886,30 @@ def _odd_lines(block, seen, odd):
             odd.append((seen["LF"] + 1 + block.count(b"\n", 0, line.start()), line[0]))
 
 # %% ../../nbs/11_data.reading.ipynb #3af39c20
-_LATIN = {"windows-1252": "cp1252", "iso-8859-1": "cp1252", "windows-1250": "cp1250", "iso-8859-2": "iso8859-2",
-          "windows-1254": "cp1254", "windows-1257": "cp1257", "macroman": "mac-roman"}
-_OTHER = {"windows-1251": "cp1251", "koi8-r": "koi8-r", "ibm866": "cp866", "windows-1253": "cp1253", "windows-1255": "cp1255",
-          "windows-1256": "cp1256", "cp874": "cp874", "tis-620": "cp874", "gb18030": "gb18030", "big5hkscs": "big5hkscs",
-          "big5": "big5hkscs", "shift_jis": "cp932", "cp932": "cp932", "euc-jp": "euc_jp", "cp949": "cp949", "euc-kr": "cp949"}
+_LATIN = {"windows-1252": "cp1252", "iso-8859-1": "cp1252", "windows-1250": "cp1250",
+          "iso-8859-2": "iso8859-2", "windows-1254": "cp1254", "windows-1257": "cp1257",
+          "macroman": "mac-roman"}
 
+# %% ../../nbs/11_data.reading.ipynb #5981673e
+_OTHER = {"windows-1251": "cp1251", "koi8-r": "koi8-r", "ibm866": "cp866",
+          "windows-1253": "cp1253", "windows-1255": "cp1255", "windows-1256": "cp1256",
+          "cp874": "cp874", "tis-620": "cp874", "gb18030": "gb18030", "big5hkscs": "big5hkscs",
+          "big5": "big5hkscs", "shift_jis": "cp932", "cp932": "cp932", "euc-jp": "euc_jp",
+          "cp949": "cp949", "euc-kr": "cp949"}
+
+# %% ../../nbs/11_data.reading.ipynb #35b6cda5
 def _encoding(seen, odd):
     "The encoding of a file, and the sentences that say so when it is not UTF-8."
     if seen["other"] <= seen["UTF-8"]: return "utf-8", ()
     import chardet
-    cells = list(dict.fromkeys(c for _, line in odd for c in re.split(rb'[\t,;"]+', line) if not c.isascii()))
-    runs = [len(r) for r in re.findall(rb"[\x80-\xff]+", b" ".join(cells))] # letters with accents stand alone
+    cells = list(dict.fromkeys(
+        c for _, line in odd for c in re.split(rb'[\t,;"]+', line) if not c.isascii()))
+    # letters with accents stand alone
+    runs = [len(r) for r in re.findall(rb"[\x80-\xff]+", b" ".join(cells))]
     codecs = _OTHER if sum(r for r in runs if r > 2) > .5*sum(runs) else _LATIN
     guesses = chardet.detect_all(b"\n".join(cells), ignore_threshold=True, include_encodings=codecs)
-    likely = {codecs.get(str(g["encoding"]).lower(), "cp1252"): g["confidence"] for g in reversed(guesses)}
+    likely = {codecs.get(str(g["encoding"]).lower(), "cp1252"): g["confidence"]
+              for g in reversed(guesses)}
     name = max(likely, key=likely.get, default="cp1252")
     if codecs is _LATIN and likely.get(name, 0) < 1.4*likely.get("cp1252", 0): name = "cp1252"
     sure = sum(runs) >= 20
@@ -830,14 +922,17 @@ def _cells(lines, source):
     "The `csv` reader that fits a `Source`."
     two = len(source.delimiter) > 1 # the csv module takes one character: use one that no text holds
     if two: lines = (line.replace(source.delimiter, "\x1f") for line in lines)
-    return csv.reader(lines, delimiter="\x1f" if two else source.delimiter, skipinitialspace=source.spaced, strict=True,
-                      quoting=csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE, escapechar="\\"*source.escaped or None)
+    return csv.reader(lines, delimiter="\x1f" if two else source.delimiter,
+                      skipinitialspace=source.spaced, strict=True,
+                      quoting=csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE,
+                      escapechar="\\"*source.escaped or None)
 
 # %% ../../nbs/11_data.reading.ipynb #3673bfda
 AHEAD = 1000, 1 << 20 # lines and letters within which the quote of a cell must close
 
+# %% ../../nbs/11_data.reading.ipynb #5516958b
 def _records(lines, source):
-    "Line number, row and text of each record; `lines` are pairs of number and text, None for a line that is too long."
+    "Line number, row and text of each record; `lines`: number and text, None for one too long."
     lines, back, taken = iter(lines), deque(), []
     def feed():
         while line := back.popleft() if back else next(lines, None):
@@ -863,14 +958,16 @@ def _belong(row, taken, source):
     "Whether the lines of a row are one row, and not several behind a stray quote."
     n = len(source.columns)
     if not n: return True
-    return _fits(row, n) and not any(text is None or _is_whole(text, source) for _, text in taken[1:])
+    return _fits(row, n) and not any(
+        text is None or _is_whole(text, source) for _, text in taken[1:])
 
 # %% ../../nbs/11_data.reading.ipynb #76c23eed
 def _is_whole(text, source):
     "Whether a line looks like a row by itself."
     cells = text.split(source.delimiter)
     if len(cells) != len(source.columns): return False
-    return all(_is_number(cells[i].strip('" \n')) for i in source.numbers) if source.numbers else len(cells) > 3
+    return (all(_is_number(cells[i].strip('" \n')) for i in source.numbers) if source.numbers
+            else len(cells) > 3)
 
 # %% ../../nbs/11_data.reading.ipynb #ef462a59
 def _mended(text, source):
@@ -896,13 +993,15 @@ def _enclosed(text, delimiter):
 
 # %% ../../nbs/11_data.reading.ipynb #236f8102
 def _text_lines(source, advance=None, telling=None, last=None):
-    "Pairs of line number and text, None for a line that is too long; only from blocks that hold the sign `telling`."
-    for batch in line_batches(source.path, advance=advance, encoding=source.encoding, newline=source.newline):
+    "Pairs of line number and text, None for one too long; only blocks with the sign `telling`."
+    for batch in line_batches(source.path, advance=advance, encoding=source.encoding,
+                              newline=source.newline):
         if last is not None: last[0] = batch.last
         if not isinstance(batch, LineBatch): continue
         if telling and batch.buffer.obj.find(telling, 0, int(batch.ends[-1])) < 0: continue
         if (batch.ends - batch.starts).max() > MAX_LINE:
-            yield from ((n, None if isinstance(raw, BadRow) else _text(raw, source.newline)) for n, raw in batch)
+            yield from ((n, None if isinstance(raw, BadRow) else _text(raw, source.newline))
+                        for n, raw in batch)
         else:
             text = _text(bytes(batch.buffer[:batch.ends[-1]]), source.newline)
             yield from zip(batch.lines.tolist(), io.StringIO(text, newline="\n"))
@@ -913,13 +1012,15 @@ def _text(raw, newline):
     text = raw.decode("utf-8", "replace")
     if "\0" in text: text = text.replace("\0", "\ufffd")
     if "\r" in text: text = text.replace("\r\n", "\n")
-    if "\r" in text: text = re.sub("\r+\n", "\n", text).replace("\r", "\n" if newline == "any" else " ")
+    if "\r" in text:
+        text = re.sub("\r+\n", "\n", text).replace("\r", "\n" if newline == "any" else " ")
     return text
 
 # %% ../../nbs/11_data.reading.ipynb #4177336b
 COMMENTS = ("#", "%")
 DELIMITERS = ("::", "\t", ";", ",", "|"), (" ",) # the second where none of the first will do
 
+# %% ../../nbs/11_data.reading.ipynb #d4f7622b
 def _cut(lines, delimiter):
     "How well a delimiter cuts lines: (score, number of cells, share of the rows that have them)."
     trial = Source(Path(), "table", (), delimiter, spaced=_spaced(lines, delimiter))
@@ -929,7 +1030,8 @@ def _cut(lines, delimiter):
     for n in {n for n in [*lengths[:5], *(n for n, _ in Counter(lengths).most_common(2))] if n > 1}:
         rows = [row for _, row, _ in _records(lines, replace(trial, columns=("",)*n))]
         fits = [not isinstance(row, BadRow) and _fits(row, n) for row in rows]
-        if delimiter == " " and (n < 3 or not all(fits[1:])): continue # words of a text are no cells
+        # words of a text are no cells
+        if delimiter == " " and (n < 3 or not all(fits[1:])): continue
         best = max(best, (np.mean(fits)**2*np.log2(n), n, np.mean(fits)))
     return best
 
@@ -944,7 +1046,8 @@ def _sniff_table(path, head):
     "The `Source` of a delimited table."
     seen, odd = _survey(path)
     encoding, said = _encoding(seen, odd)
-    source = Source(path, "table", (), encoding=encoding, newline="any" if seen["CR"] > seen["LF"] else "\n")
+    source = Source(path, "table", (), encoding=encoding,
+                    newline="any" if seen["CR"] > seen["LF"] else "\n")
     lines = list(itertools.islice(_text_lines(source), 1000))
     named = re.fullmatch(r'"?sep=(.)"?\s*', lines[0][1] or "", re.I)
     if named: said += (f"first line {lines[0][1].strip()!r} names the delimiter",)
@@ -953,10 +1056,12 @@ def _sniff_table(path, head):
         delimiter = max(tries, key=tries.get)
         if tries[delimiter][2] >= (.6 if delimiter == " " else .4): break # prose has blanks, too
     else:
-        raise MmrecError(f"no table and no JSON records: it begins {(lines[0][1] or '')[:40].strip()!r}", where=path,
-                         fix="give a JSON lines, CSV or Parquet file")
+        raise MmrecError(
+            f"no table and no JSON records: it begins {(lines[0][1] or '')[:40].strip()!r}",
+            where=path, fix="give a JSON lines, CSV or Parquet file")
     columns = ("",)*tries[delimiter][1]
-    source = replace(source, delimiter=delimiter, recognised=said, skip=int(bool(named)), columns=columns)
+    source = replace(source, delimiter=delimiter, recognised=said, skip=int(bool(named)),
+                     columns=columns)
     source = _with_line_ends(source, seen)
     source = _with_quoting(source, seen, lines)
     return _with_columns(source, lines)
@@ -982,7 +1087,8 @@ def _with_quoting(source, seen, lines):
     "Whether quotes enclose cells, decided by all lines that hold one."
     if not seen["quotes"]: return source
     d, rows = source.delimiter, [row for _, row, _ in _records(lines, source)]
-    source = replace(source, escaped=seen["escapes"] > 0 and _escaped(source), spaced=_spaced(lines, d))
+    source = replace(source, escaped=seen["escapes"] > 0 and _escaped(source),
+                     spaced=_spaced(lines, d))
     source = replace(source, numbers=_numbers(rows, len(source.columns)))
     needed = stray = first = 0
     for number, row, line in _records(_text_lines(source, telling=b'"'), source):
@@ -991,54 +1097,67 @@ def _with_quoting(source, seen, lines):
         if needed + stray > 2000 and not needed/20 < stray < 20*needed: break
     if not stray or _throughout(lines, d) or 20*needed >= stray: return source
     said = f"quotes are characters, not enclosures: line {first} has one that encloses nothing"
-    return replace(source, quoted=False, escaped=False, spaced=False, recognised=(*source.recognised, said))
+    return replace(source, quoted=False, escaped=False, spaced=False,
+                   recognised=(*source.recognised, said))
 
 # %% ../../nbs/11_data.reading.ipynb #b17d1f83
 def _escaped(source):
     "Whether a backslash protects a quote: in more lines than those with a doubled one."
     d = re.escape(source.delimiter)
     def count(sign, pattern):
-        return sum(bool(re.search(pattern, text or "")) for _, text in _text_lines(source, telling=sign))
+        return sum(bool(re.search(pattern, text or ""))
+                   for _, text in _text_lines(source, telling=sign))
     protected = count(b'\\"', rf'[^\\]\\"(?!{d}|$)')
     return protected > 0 and protected > count(b'""', rf'(?<!{d})(?<!^)""')
 
 # %% ../../nbs/11_data.reading.ipynb #172b4689
 def _throughout(lines, delimiter):
     "Whether most cells of some column stand in quotes."
-    cells = (cell for _, text in lines for cell in enumerate((text or "").rstrip("\n").split(delimiter)))
-    return max(Counter(k for k, c in cells if c[:1] == '"' == c[-1:]).values(), default=0) > len(lines)/2
+    cells = (cell for _, text in lines
+             for cell in enumerate((text or "").rstrip("\n").split(delimiter)))
+    return max(Counter(k for k, c in cells if c[:1] == '"' == c[-1:]).values(),
+               default=0) > len(lines)/2
 
 # %% ../../nbs/11_data.reading.ipynb #1fa06ed9
 def _numbers(body, n):
     "Places of the columns that hold numbers, nearly without exception."
     columns = [[row[k] for row in body if len(row) > k and row[k].strip()] for k in range(n)]
-    return tuple(k for k, cells in enumerate(columns) if cells and sum(map(_is_number, cells)) >= .95*len(cells))
+    return tuple(k for k, cells in enumerate(columns)
+                 if cells and sum(map(_is_number, cells)) >= .95*len(cells))
 
 # %% ../../nbs/11_data.reading.ipynb #eae1e815
 def _is_header(first, body, numbers):
     "Whether a row names the columns of those that follow it."
     if not body: return not any(map(_is_number, first))
-    if len(first) > 3 and [c.strip() for c in first] == [str(k) for k in range(len(first))]: return True # by pandas
+    if len(first) > 3 and [c.strip() for c in first] == [str(k) for k in range(len(first))]:
+        return True # by pandas
     missing = ("", "na", "n/a", "nan", "null", "none", r"\n", "-")
-    filled, others = [first[k] for k in numbers if first[k].strip().lower() not in missing], set(range(len(first))) - {*numbers}
+    filled, others = ([first[k] for k in numbers if first[k].strip().lower() not in missing],
+                      set(range(len(first))) - {*numbers})
     if not all(map(_is_number, filled)): return True
-    return len(filled) <= sum(_is_number(first[k]) for k in others) and not any(_alike(first, body, k) for k in others)
+    return (len(filled) <= sum(_is_number(first[k]) for k in others)
+            and not any(_alike(first, body, k) for k in others))
 
 # %% ../../nbs/11_data.reading.ipynb #3ec973ea
 def _alike(first, body, k):
     "Whether a cell with a digit has the same shape as all below it: 'u1', 'u22'."
     shape = lambda cell: re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", cell.strip()))
-    return "9" in shape(first[k]) and all(len(row) > k and shape(row[k]) == shape(first[k]) for row in body)
+    return "9" in shape(first[k]) and all(
+        len(row) > k and shape(row[k]) == shape(first[k]) for row in body)
 
 # %% ../../nbs/11_data.reading.ipynb #cea4776d
 def _with_columns(source, lines):
     "The columns of a table, and the lines before it."
-    rows = [(k, row) for k, row, _ in _records(lines[source.skip:], source) if isinstance(row, list)]
-    n, longest, last = len(source.columns), max((len(row) for _, row in rows[1:]), default=0), len(rows) - 1
+    rows = [(k, row) for k, row, _ in _records(lines[source.skip:], source)
+            if isinstance(row, list)]
+    n, longest, last = (
+        len(source.columns), max((len(row) for _, row in rows[1:]), default=0), len(rows) - 1)
     def fewer(k): # names for all columns but that of R's row names
         names, row = rows[k][1], rows[min(k + 1, last)][1]
-        return len(names) == n - 1 > 1 and len(row) == n and row[-1] and not any(map(_is_number, names))
-    def more(k): return len(rows[k][1]) > n and longest <= len(rows[k][1]) and any(rows[k][1][n:]) # rows that end early
+        return (len(names) == n - 1 > 1 and len(row) == n and row[-1]
+                and not any(map(_is_number, names)))
+    def more(k): # rows that end early
+        return len(rows[k][1]) > n and longest <= len(rows[k][1]) and any(rows[k][1][n:])
     start = next((k for k, (_, row) in enumerate(rows) if row[0][:1] not in COMMENTS), 0)
     while start < last and not (_fits(rows[start][1], n) or more(start) or fewer(start)): start += 1
     names, body = rows[start][1], [row for _, row in rows[start + 1:]]
@@ -1057,28 +1176,33 @@ def _with_columns(source, lines):
 def _named(source, names, rows, start, *said):
     "The `Source` with the names of its columns, and what was left out before them."
     names, said = [c.strip() for c in names], [*source.recognised, *said]
-    said += _left_out(rows[:start], True, source.delimiter) + _left_out(rows[:start], False, source.delimiter)
+    said += (_left_out(rows[:start], True, source.delimiter)
+             + _left_out(rows[:start], False, source.delimiter))
     if all(typed := [_TYPED.fullmatch(c) for c in names]):
         said.append(f"types dropped from the header: {names[0]}")
         names = [m[1] for m in typed]
     names, short = _unlike(names, said), _ended_early(rows[start + 1:], len(names))
     if short: said.append("rows that end early are filled up with empty cells: "
-                          f"{len(short)} of the first {len(rows) - start - 1}, the first is line {short[0]}")
-    return replace(source, columns=tuple(names), skip=rows[start][0] - 1, ragged=bool(short), recognised=tuple(said))
+                    f"{len(short)} of the first {len(rows) - start - 1}, "
+                    f"the first is line {short[0]}")
+    return replace(source, columns=tuple(names), skip=rows[start][0] - 1, ragged=bool(short),
+                   recognised=tuple(said))
 
-_TYPED = re.compile("(.+):(token|token_seq|float|float_seq|int|integer|long|double|string|bool|boolean|date|datetime)",
-                    re.I)
+_TYPED = re.compile("(.+):(token|token_seq|float|float_seq|int|integer|long|double|string"
+                    "|bool|boolean|date|datetime)", re.I)
 
 # %% ../../nbs/11_data.reading.ipynb #0fc7affe
 def _left_out(rows, comments, delimiter):
     "A sentence about the comments, or the other lines, before a table."
     rows = [(k, row) for k, row in rows if (row[0][:1] in COMMENTS) == comments]
-    what = f"lines that begin with {rows[0][1][0][:1]} are comments" if comments and rows else "lines before the table"
-    return [f"{what}: {len(rows)} left out, the first is line {k}: {delimiter.join(row)[:40]!r}" for k, row in rows[:1]]
+    what = (f"lines that begin with {rows[0][1][0][:1]} are comments" if comments and rows
+            else "lines before the table")
+    return [f"{what}: {len(rows)} left out, the first is line {k}: {delimiter.join(row)[:40]!r}"
+            for k, row in rows[:1]]
 
 # %% ../../nbs/11_data.reading.ipynb #550a1ad3
 def _ended_early(rows, n):
-    "Lines of the rows without their last cells, if that is how the file writes empty cells at the end."
+    "Lines of the rows without their last cells, if so the file writes empty cells at the end."
     short = [k for k, row in rows if len(row) < n]
     others = any(row[-1] == "" or len(row) > n for _, row in rows if len(row) >= n)
     return short if len(short) >= max(5, .01*len(rows)) and not others else []
@@ -1091,7 +1215,8 @@ def _unlike(names, said):
         new, copy = name, 2
         while new in seen: new, copy = f"{name} ({copy})", copy + 1
         if new != name:
-            said.append(f"two columns are called {name!r} (columns {seen[name]} and {k}): the second is read as {new!r}")
+            said.append(f"two columns are called {name!r} (columns {seen[name]} and {k}): "
+                        f"the second is read as {new!r}")
         seen[new] = k; found.append(new)
     return found
 
@@ -1108,7 +1233,8 @@ def batches_of(
             last = 0
             for batch in _batches(part, bar.update):
                 last = batch.last
-                if source.parts: _placed(batch, before, done/sum(sizes), size/sum(sizes), part, source)
+                if source.parts:
+                    _placed(batch, before, done/sum(sizes), size/sum(sizes), part, source)
                 yield batch
             before += last
 
@@ -1116,7 +1242,8 @@ def batches_of(
 def _batches(source, advance=None):
     "The rows of one file."
     if source.kind in ("json lines", "python lines"):
-        for batch in line_batches(source.path, advance=advance, encoding=source.encoding, newline=source.newline):
+        for batch in line_batches(source.path, advance=advance, encoding=source.encoding,
+                                  newline=source.newline):
             yield batch.filled(source.loose) if isinstance(batch, LineBatch) else batch
     elif source.kind == "parquet": yield from _parquet_batches(source)
     elif source.kind == "json array":
@@ -1126,7 +1253,7 @@ def _batches(source, advance=None):
 
 # %% ../../nbs/11_data.reading.ipynb #10e2ef4c
 def _placed(batch, before, done, share, part, source):
-    "A batch of one part as a batch of the whole: its lines, its share and the order of its columns."
+    "A batch of one part as a batch of the whole: its lines, its share, the order of its columns."
     batch.lines, batch.last = batch.lines + before, batch.last + before
     if batch.share is not None: batch.share = done + share*batch.share
     if part.kind == "table" and (part.columns, part.ragged) != (source.columns, source.ragged):
@@ -1161,7 +1288,8 @@ class _ArrowRows:
     def __getitem__(self, i):
         try: return _plain(self.table.slice(i, 1).to_pylist(maps_as_pydicts="lossy")[0])
         except (ValueError, OverflowError): # one by one
-            return _plain({name: _cell_of(self.table[k], i) for k, name in enumerate(self.table.schema.names)})
+            return _plain({name: _cell_of(self.table[k], i)
+                           for k, name in enumerate(self.table.schema.names)})
 
 # %% ../../nbs/11_data.reading.ipynb #51ae58fe
 def _cell_of(column, i):
@@ -1183,7 +1311,8 @@ def _parquet_batches(source):
 def _table_rows(source, advance=None, last=None):
     "The rows of a delimited table as lists of cells."
     lines = (line for line in _text_lines(source, advance, last=last) if line[0] > source.skip)
-    for number, row, _ in itertools.islice(_records(lines, source), source.header, None): yield number, row
+    for number, row, _ in itertools.islice(_records(lines, source), source.header, None):
+        yield number, row
 
 # %% ../../nbs/11_data.reading.ipynb #286bd30e
 def read_records(

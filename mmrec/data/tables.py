@@ -21,10 +21,10 @@ from .ratings import RatingScale, STARS, rating_key
 from .reading import MendedRow, _files, parse_row, sniff
 
 # %% ../../nbs/14_data.tables.ipynb #bcdd324a
-from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url, cells_of,
-                          check_columns, choose_columns, guess_columns, has_column, is_missing,
-                          mended_text, plain_text, sentences, spec_columns, survey,
-                          typed_notation, written_out, zeros_lost)
+from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url,
+                               cells_of, check_columns, choose_columns, guess_columns, has_column,
+                               is_missing, mended_text, plain_text, sentences, spec_columns,
+                               survey, typed_notation, written_out, zeros_lost)
 from .sampling import draw_rows, rows_naming
 
 # %% ../../nbs/14_data.tables.ipynb #d070a190
@@ -901,7 +901,8 @@ def load_dataset(
 ):                         # Dataset
     "Read, sample, clean and join reviews and items."
     with unchanged(_files_named(reviews, items)):
-        plan = make_plan(reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
+        plan = make_plan(
+            reviews, items, format, columns, item_columns, scale, keep_empty_text, dates)
         log, path = CleaningLog(_places(plan)), plan.source.path
         table, drawn, seen = _load_reviews(plan, sample, how, seed, log)
         check_left(table, drawn, plan.named, plan.scale, log, path)

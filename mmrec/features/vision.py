@@ -49,9 +49,12 @@ def _batches(self:ImageEncoder, paths):
     starts, ahead = range(0, len(paths), self.at_once), collections.deque()
     with ThreadPoolExecutor(min(16, os.cpu_count() or 2)) as pool:
         for k in range(len(starts) + 2):
-            if k < len(starts): ahead.append([(i, pool.submit(self._read, paths[i])) for i in range(starts[k], min(starts[k] + self.at_once, len(paths)))])
+            if k < len(starts):
+                ahead.append([(i, pool.submit(self._read, paths[i])) for i in range(
+                    starts[k], min(starts[k] + self.at_once, len(paths)))])
             if k < 2: continue
-            good = [(i, picture) for i, future in ahead.popleft() if (picture := future.result()) is not None]
+            good = [(i, picture) for i, future in ahead.popleft()
+                    if (picture := future.result()) is not None]
             if good: yield [i for i, _ in good], (np.stack([picture for _, picture in good]),)
 
 # %% ../../nbs/24_features.vision.ipynb #81d2a9e1
@@ -61,8 +64,10 @@ def _check_seen(self:ImageEncoder, paths, out):
     good = np.flatnonzero(np.isfinite(out).all(1))
     if len(good) < FEW or np.ptp(out[good], axis=0).max() > 1e-6*np.abs(out[good]).max(): return
     one_of_each = {self.content_key_of(paths[i]): i for i in good}.values() # of equal files one
-    seen = [(i, picture) for i in list(one_of_each)[:64] if (picture := self._read(paths[i])) is not None]
-    unlike = {tuple(np.asarray(Image.fromarray(p).resize((4, 4))).ravel()//16): i for i, p in seen if p.ndim == 3}
+    seen = [(i, picture) for i in list(one_of_each)[:64]
+            if (picture := self._read(paths[i])) is not None]
+    unlike = {tuple(np.asarray(Image.fromarray(p).resize((4, 4))).ravel()//16): i
+              for i, p in seen if p.ndim == 3}
     check_different(out[list(unlike.values())], "pictures", self.label)
 
 # %% ../../nbs/24_features.vision.ipynb #74bd6539
@@ -74,7 +79,8 @@ def transform(self:ImageEncoder,
     paths, out = list(X), np.full((len(X), self.dim), np.nan, dtype=np.float32)
     for at, vectors in self._stream(self._batches(paths)):
         if not np.isfinite(vectors).all():
-            raise MmrecError("the network gives numbers that are not finite", where=self.label, fix="its weights are damaged: fetch them again")
+            raise MmrecError("the network gives numbers that are not finite", where=self.label,
+                             fix="its weights are damaged: fetch them again")
         out[at] = vectors
     self._check_seen(paths, out)
     return out
@@ -89,7 +95,8 @@ def find_object(
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]).astype(int)
     ground = np.median(border, axis=0)
     if (np.abs(border - ground).max(1) <= tolerance).mean() < .6: return whole
-    red, green, blue = (np.abs(rgb[..., c] - ground[c].astype(np.int16)) > tolerance for c in range(3))
+    red, green, blue = (
+        np.abs(rgb[..., c] - ground[c].astype(np.int16)) > tolerance for c in range(3))
     mask = red | green | blue
     rows, columns = (np.flatnonzero(mask.mean(axis) > .01) for axis in (1, 0))
     if mask.mean() < .005 or not len(rows) or not len(columns): return whole
@@ -98,7 +105,7 @@ def find_object(
 
 # %% ../../nbs/24_features.vision.ipynb #d64fb9c2
 def _neighbours(x, bins, circular=False):
-    "The two bins next to each `x` (in bins from 0) and the share of each: value midway, half to either."
+    "The two bins next to each `x` (in bins from 0) and the share of each: midway, half to either."
     low = np.floor(x).astype(int)
     high = (low + 1) % bins if circular else np.minimum(low + 1, bins - 1)
     return ((low % bins, 1 - (x - low)), (high, x - low))
@@ -108,7 +115,8 @@ def colour_histogram(
     rgb,     # pixels [n, 3], 0 to 255
     hues=12, # colours on the circle, the first is red
     greys=4, # steps from black to white
-):           # 2*hues + greys numbers: dark hues, light hues, greys; they sum to 1 (to 0 without pixels)
+):           # 2*hues + greys numbers: dark hues, light hues, greys; they sum to 1 (to 0 without
+             # pixels)
     "The share of each colour; a pixel is shared between the bins next to it."
     r, g, b = rgb.T.astype(np.float32)/255
     top = np.maximum(np.maximum(r, g), b)
@@ -117,8 +125,10 @@ def colour_histogram(
     hue = np.select([top == r, top == g], [(g - b)/d, (b - r)/d + 2], (r - g)/d + 4) % 6 * hues/6
     out = np.zeros(2*hues + greys)
     for light, much in _neighbours(top, 2):
-        for h, part in _neighbours(hue, hues, circular=True): out[:2*hues] += np.bincount(light*hues + h, chroma*much*part, 2*hues)
-    for grey, part in _neighbours(top*(greys - 1), greys): out[2*hues:] += np.bincount(grey, (1 - chroma)*part, greys)
+        for h, part in _neighbours(hue, hues, circular=True):
+            out[:2*hues] += np.bincount(light*hues + h, chroma*much*part, 2*hues)
+    for grey, part in _neighbours(top*(greys - 1), greys):
+        out[2*hues:] += np.bincount(grey, (1 - chroma)*part, greys)
     return out/max(1, len(rgb))
 
 # %% ../../nbs/24_features.vision.ipynb #428a4c55
@@ -137,18 +147,22 @@ def hog(
     cell=24,        # pixels on the side of a cell
     orientations=9, # directions told apart
 ):                  # (cells down - 1) × (cells across - 1) × 4 × orientations numbers
-    "Histogram of oriented gradients: 2 × 2 cells a block, L2-Hys normalised, as Dalal and Triggs did."
+    "Histogram of oriented gradients: 2 × 2 cells a block, L2-Hys normalised (Dalal and Triggs)."
     strength, angle = gradients(np.asarray(grey, dtype=np.float32))
     rows, columns = grey.shape[0]//cell, grey.shape[1]//cell
     which = np.minimum((angle*orientations/180).astype(int), orientations - 1)
-    cells = np.stack([(strength*(which == o)).reshape(rows, cell, columns, cell).sum((1, 3)) for o in range(orientations)], -1)/cell**2
-    blocks = np.lib.stride_tricks.sliding_window_view(cells, (2, 2), axis=(0, 1)).transpose(0, 1, 3, 4, 2).reshape(rows - 1, columns - 1, -1)
+    cells = np.stack([(strength*(which == o)).reshape(rows, cell, columns, cell).sum((1, 3))
+                      for o in range(orientations)], -1)/cell**2
+    blocks = np.lib.stride_tricks.sliding_window_view(cells, (2, 2), axis=(0, 1)).transpose(
+        0, 1, 3, 4, 2).reshape(rows - 1, columns - 1, -1)
     def unit(b): return b/np.sqrt((b**2).sum(-1, keepdims=True) + 1e-10)
     return unit(unit(blocks).clip(max=.2)).ravel()
 
 # %% ../../nbs/24_features.vision.ipynb #4083480c
-AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)] # the eight neighbours (down, across), in a circle
-UNIFORM = [c for c in range(256) if (c ^ (c >> 1 | (c & 1) << 7)).bit_count() <= 2] # codes with at most two changes
+AROUND = [ # the eight neighbours (down, across), in a circle
+    (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
+UNIFORM = [ # codes with at most two changes
+    c for c in range(256) if (c ^ (c >> 1 | (c & 1) << 7)).bit_count() <= 2]
 
 # %% ../../nbs/24_features.vision.ipynb #faf453ec
 def local_patterns(
@@ -161,7 +175,8 @@ def local_patterns(
     if min(h, w) < 3 or not inside[1:-1, 1:-1].any(): return np.zeros(59)
     centre, codes = grey[1:-1, 1:-1] + margin, np.zeros((h - 2, w - 2), dtype=np.uint8)
     for bit, (down, across) in enumerate(AROUND):
-        codes |= (grey[1 + down:h - 1 + down, 1 + across:w - 1 + across] > centre).astype(np.uint8) << bit
+        codes |= (grey[1 + down:h - 1 + down, 1 + across:w - 1 + across] > centre
+                  ).astype(np.uint8) << bit
     counts = np.bincount(codes[inside[1:-1, 1:-1]], minlength=256)
     return np.r_[counts[UNIFORM], counts.sum() - counts[UNIFORM].sum()]/counts.sum()
 
@@ -194,7 +209,8 @@ def describe(
     mask, # True where the object is [height, width]
 ):        # float32 [677]
     "Colours, outlines, textures and shape of one object."
-    rgb, mask = _scaled(np.where(mask[..., None], rgb, np.uint8(255)), 192), _scaled(mask.astype(np.uint8)*255, 192)
+    rgb, mask = (_scaled(np.where(mask[..., None], rgb, np.uint8(255)), 192),
+                 _scaled(mask.astype(np.uint8)*255, 192))
     grey, inside, textures = rgb @ GREY, mask.astype(np.float32)/255, []
     for _ in range(3):
         textures.append(local_patterns(grey, inside > .5))
@@ -203,7 +219,9 @@ def describe(
     parts = [slice(0, 96, 2), slice(0, 32, 2), slice(32, 64, 2), slice(64, 96, 2)]
     colours = [colour_histogram(rgb[p, ::2][mask[p, ::2] > 127]) for p in parts]
     shape = mask.reshape(8, 12, 8, 12).mean((1, 3)).ravel()/255/8
-    return np.concatenate([np.sqrt(np.concatenate(colours))/2, hog(rgb @ GREY/255)/3, np.sqrt(np.concatenate(textures)/3), shape]).astype(np.float32)
+    return np.concatenate([
+        np.sqrt(np.concatenate(colours))/2, hog(rgb @ GREY/255)/3,
+        np.sqrt(np.concatenate(textures)/3), shape]).astype(np.float32)
 
 # %% ../../nbs/24_features.vision.ipynb #7c83a834
 class ClassicalVision(ImageEncoder):
@@ -281,15 +299,21 @@ def read_weights(
     path = Path(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as z: return {k: torch.from_numpy(z[k]) for k in z.files}
+            with np.load(path, allow_pickle=False) as z:
+                return {k: torch.from_numpy(z[k]) for k in z.files}
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise MmrecError(f"the weights cannot be read ({type(e).__name__}: {str(e)[:100]})", where=path, fix="fetch the file again; wanted is .pth, .pt, .safetensors or .npz that holds tensors only") from e
+        raise MmrecError(
+            f"the weights cannot be read ({type(e).__name__}: {str(e)[:100]})", where=path,
+            fix="fetch the file again; wanted is .pth, .pt, .safetensors or .npz that holds "
+                "tensors only") from e
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(torch.is_tensor(v) for v in state.values()): raise MmrecError("this file holds no state_dict", where=path, fix="save one with torch.save(net.state_dict(), path)")
+    if not state or not all(torch.is_tensor(v) for v in state.values()):
+        raise MmrecError("this file holds no state_dict", where=path,
+                         fix="save one with torch.save(net.state_dict(), path)")
     return state
 
 # %% ../../nbs/24_features.vision.ipynb #c970f849
@@ -298,18 +322,22 @@ def fill(
     state, # dict of name and tensor
     where, # the file, for messages
 ):         # the headless network, and the names of the head's weights that were not in the file
-    "Build a network without its head and fill it; only the head may be lacking, and nothing may be foreign."
+    "Build a network without its head and fill it; only the head may lack, nothing may be foreign."
     import torchvision
     net = torchvision.models.get_model(model, weights=None)
     everything = set(net.state_dict())
     net = headless(net)
     body = {k: v.shape for k, v in net.state_dict().items()}
-    if not everything & set(state) and {f"features.{k}" for k in state} <= everything: state = {f"features.{k}": v for k, v in state.items()}
+    if not everything & set(state) and {f"features.{k}" for k in state} <= everything:
+        state = {f"features.{k}": v for k, v in state.items()}
     lacking = sorted(k for k in body if k not in state and not k.endswith("num_batches_tracked"))
     foreign = sorted(set(state) - everything)
     unlike = sorted(k for k in body if k in state and state[k].shape != body[k])
-    for names, what in ((lacking, "are missing"), (foreign, f"do not belong to {model}"), (unlike, "have another shape")):
-        if names: raise MmrecError(f"{len(names)} weights {what}, {names[0]} first", where=where, fix=f"is it a checkpoint of {model}?")
+    for names, what in ((lacking, "are missing"), (foreign, f"do not belong to {model}"),
+                        (unlike, "have another shape")):
+        if names:
+            raise MmrecError(f"{len(names)} weights {what}, {names[0]} first", where=where,
+                             fix=f"is it a checkpoint of {model}?")
     net.load_state_dict({k: v for k, v in state.items() if k in body}, strict=False)
     check_weights(net, where)
     return net, sorted(everything - set(body) - set(state))
@@ -325,7 +353,8 @@ class TorchvisionImage(ImageEncoder, NetworkEncoder):
         device="auto",           # 'cpu', 'cuda', 'mps'; 'auto' takes what is there
         precision="exact",       # 'exact', 'bfloat16', 'int8' or 'fast', see `make_engine`
     ):
-        if preprocess not in ("imagenet", "caffe-bgr"): raise MmrecError(f"preprocess is 'imagenet' or 'caffe-bgr', not {preprocess!r}")
+        if preprocess not in ("imagenet", "caffe-bgr"):
+            raise MmrecError(f"preprocess is 'imagenet' or 'caffe-bgr', not {preprocess!r}")
         self._check_precision(precision)
         self.model, self.weights, self.preprocess = model, weights, preprocess
         self.batch_size, self.device, self.precision = batch_size, device, precision
@@ -338,23 +367,27 @@ def dim(self:TorchvisionImage): return self.load().dim_
 
 # %% ../../nbs/24_features.vision.ipynb #ebf6a3e5
 @patch
-def _exact_key(self:TorchvisionImage): return content_key(self.model, file_sha256(self.weights_file()[0]), self.preprocess)
+def _exact_key(self:TorchvisionImage):
+    return content_key(self.model, file_sha256(self.weights_file()[0]), self.preprocess)
 
 # %% ../../nbs/24_features.vision.ipynb #a7969ddc
 @patch
 def weights_file(self:TorchvisionImage):
-    "The weights file, fetched if it must be, and the torchvision entry it is known by (None for an unknown file)."
+    "The weights file, fetched if it must be, and its torchvision entry (None if it is unknown)."
     check_torch()
     from torchvision.models import get_model_weights, list_models
     import torchvision
     if self.model not in list_models(module=torchvision.models):
-        raise MmrecError(f"torchvision has no network named {self.model!r}", fix="see torchvision.models.list_models(), e.g. resnet50, efficientnet_b0")
+        raise MmrecError(f"torchvision has no network named {self.model!r}",
+                         fix="see torchvision.models.list_models(), e.g. resnet50, efficientnet_b0")
     known, path = get_model_weights(self.model), Path(self.weights).expanduser()
     if path.is_file():
         sha256 = file_sha256(path)
-        return path, next((w for w in known if sha256.startswith(Path(w.url).stem.split("-")[-1])), None)
+        return path, next(
+            (w for w in known if sha256.startswith(Path(w.url).stem.split("-")[-1])), None)
     if self.weights not in known.__members__:
-        raise MmrecError(f"neither a file nor weights of {self.model}", where=self.weights, fix=f"name a file or one of {', '.join(w.name for w in known)}")
+        raise MmrecError(f"neither a file nor weights of {self.model}", where=self.weights,
+                         fix=f"name a file or one of {', '.join(w.name for w in known)}")
     return fetch_weights(known[self.weights].url, self.model), known[self.weights]
 
 # %% ../../nbs/24_features.vision.ipynb #2ebd3569
@@ -367,8 +400,11 @@ def _with_front(net, recipe, preprocess):
         def __init__(self): super().__init__(); self.net = net
         def scaled(self, x):
             x = x.float()
-            if preprocess == "caffe-bgr": channels = [x[..., 2 - c] - m for c, m in enumerate(CAFFE_MEAN)]
-            else: channels = [(x[..., c]/255 - m)/s for c, (m, s) in enumerate(zip(recipe.mean, recipe.std))]
+            if preprocess == "caffe-bgr":
+                channels = [x[..., 2 - c] - m for c, m in enumerate(CAFFE_MEAN)]
+            else:
+                channels = [(x[..., c]/255 - m)/s
+                            for c, (m, s) in enumerate(zip(recipe.mean, recipe.std))]
             return torch.stack(channels, -1).permute(0, 3, 1, 2)
         def forward(self, x): return self.net(self.scaled(x).to(next(self.net.parameters()).dtype))
     return Front().eval()
@@ -378,7 +414,8 @@ def _with_front(net, recipe, preprocess):
 def _prepare(self:TorchvisionImage, picture):
     "Bytes [height, width, 3], scaled and cropped as the weights expect it."
     from torchvision.transforms import functional as F
-    picture = F.resize(picture, self.recipe_.resize_size, self.recipe_.interpolation, antialias=self.recipe_.antialias)
+    picture = F.resize(picture, self.recipe_.resize_size, self.recipe_.interpolation,
+                       antialias=self.recipe_.antialias)
     return np.asarray(F.center_crop(picture, self.recipe_.crop_size))
 
 # %% ../../nbs/24_features.vision.ipynb #331347b8
@@ -400,21 +437,28 @@ def load(self:TorchvisionImage):
     from torchvision.models import get_model_weights
     path, entry = self.weights_file()
     net, self.lacking_ = fill(self.model, read_weights(path), path)
-    if entry and hasattr(net, "transform_input"): net.transform_input = True # as torchvision does for its Inception weights
+    # as torchvision does for its Inception weights
+    if entry and hasattr(net, "transform_input"): net.transform_input = True
     self.recipe_ = (entry or next(iter(get_model_weights(self.model)))).transforms()
     attention, device = self.model.startswith(("vit", "swin", "maxvit")), pick_device(self.device)
-    self.engine_ = make_engine(_with_front(net, self.recipe_, self.preprocess), self.precision, device, self._int8_key(), self._calibration, attention, self.label)
-    self.at_once = self.batch_size or (64 if device.type == "cuda" else 8 if self.engine_.kind == "int8" else 4)
+    self.engine_ = make_engine(
+        _with_front(net, self.recipe_, self.preprocess), self.precision, device, self._int8_key(),
+        self._calibration, attention, self.label)
+    self.at_once = self.batch_size or (
+        64 if device.type == "cuda" else 8 if self.engine_.kind == "int8" else 4)
     if self.engine_.kind != "exact": self.draft = self.recipe_.resize_size[0]
-    self.dim_ = next(self._stream([(0, (np.stack([self._prepare(Image.new("RGB", (64, 64)))]),))]))[1].shape[1]
+    self.dim_ = next(self._stream([
+        (0, (np.stack([self._prepare(Image.new("RGB", (64, 64)))]),))]))[1].shape[1]
     return self
 
+# %% ../../nbs/24_features.vision.ipynb #8f5e4c95
 @patch
 def _stream(self:TorchvisionImage, batches): return self.load().engine_.stream(batches)
 
 # %% ../../nbs/24_features.vision.ipynb #0b185c97
 def image_encoder(
-    name="auto", # 'classical', 'resnet50' (V2 weights), 'resnet50-v1', a torchvision name, 'NAME:WEIGHTS_FILE'; 'auto' is 'classical'
+    name="auto", # 'classical', 'resnet50' (V2 weights), 'resnet50-v1', a torchvision name,
+                 # 'NAME:WEIGHTS_FILE'; 'auto' is 'classical'
     **options,   # settings of the encoder, e.g. preprocess='caffe-bgr'
 ):               # an encoder
     "The image encoder of that name."
@@ -422,6 +466,9 @@ def image_encoder(
     if name == "resnet50-v1": name, options = "resnet50", {"weights": "IMAGENET1K_V1", **options}
     if ":" in name:
         name, weights = name.split(":", 1)
-        if not Path(weights).expanduser().is_file(): raise MmrecError("no such weights file", where=weights, fix="check the path; wanted is one .pth, .pt, .safetensors or .npz")
+        if not Path(weights).expanduser().is_file():
+            raise MmrecError("no such weights file", where=weights,
+                             fix="check the path; wanted is one .pth, .pt, .safetensors or .npz")
         options = {"weights": weights, **options}
-    return TorchvisionImage(name, **{"weights": "IMAGENET1K_V2" if name == "resnet50" else "DEFAULT", **options})
+    return TorchvisionImage(name, **{
+        "weights": "IMAGENET1K_V2" if name == "resnet50" else "DEFAULT", **options})
