@@ -30,9 +30,11 @@ from .data.images import attach_images, check_images, download_images, status_co
 from .features.encode import encode
 from .features.text import text_encoder
 from .features.vision import image_encoder
-from .features.fusion import Fusion, gather, leakage, product_groups, split_rows
-from .rating.network import (SIDE_BY_SIDE, RatingClassifier, all_classes, balanced_weights,
-                                  load_classifier, majority_proba, tfidf_logreg, undo_weights)
+from .data.splits import leakage, product_groups, split_rows
+from .features.fusion import Fusion, gather
+from .rating.baselines import all_classes, majority_proba, tfidf_logreg
+from .rating.network import (SIDE_BY_SIDE, RatingClassifier, balanced_weights, load_classifier,
+                                  undo_weights)
 from .eval import measures as ev
 from .eval.statistics import compare_measures
 from .report.page import write_report

@@ -4,8 +4,8 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageEnhance
 from mmrec.core import MmrecError
-from mmrec.features.fusion import CUTOFFS, Fusion, Split, gather, leakage, load_fusion, normal_title, product_groups, split_rows
-from mmrec.data.images import near_duplicate_pictures, near_pairs
+from mmrec.data.splits import CUTOFFS, Split, leakage, near_duplicate_pictures, near_pairs, normal_title, product_groups, split_rows
+from mmrec.features.fusion import Fusion, gather, load_fusion
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def test_near_pairs_are_those_of_all_against_all(seed, n, views, distance, flips
 
 def test_groups_are_stars_not_chains(tmp_path, monkeypatch):
     "Each picture of a chain is near its neighbours alone: no group may hold two that are not near the group's centre."
-    import mmrec.data.tables.images as images
+    from mmrec.data import splits
     steps = np.zeros((9, 256), np.uint8)
     for k in range(9): steps[k, :10*k] = 1
-    monkeypatch.setattr(images, "picture_hashes", lambda paths: (list("abcdefghi"), np.packbits(steps, axis=1)[:, None], np.zeros((9, 32), np.uint8)))
+    monkeypatch.setattr(splits, "picture_hashes", lambda paths: (list("abcdefghi"), np.packbits(steps, axis=1)[:, None], np.zeros((9, 32), np.uint8)))
     groups = near_duplicate_pictures([], distance=14)
     assert groups.value_counts().max() == 3
     for _, members in groups.groupby(groups):

@@ -5,8 +5,9 @@ from scipy.optimize import check_grad
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from mmrec.core import MmrecError
-from mmrec.rating.ensembles import (EarlyFusion, LateFusion, OrdinalClassifier, StackedFusion, Tuned, fit_temperature, fused,
-                          interval_proba, mean_vote, model, ordinal_loss, with_temperature)
+from mmrec.rating.baselines import Tuned
+from mmrec.rating.ensembles import EarlyFusion, LateFusion, StackedFusion, fit_temperature, fused, mean_vote, model, with_temperature
+from mmrec.rating.ordinal import OrdinalClassifier, interval_proba, ordinal_loss
 
 
 def ordered(n=800, d=4, K=5, seed=0):

@@ -24,8 +24,8 @@ from ..core import (PALETTE, MmrecError, StageMeter, atomic_path, content_key, p
 from ..sim.shop import CAUSES, PICTURE, STYLES, TEXT, fashion_world, mentions
 from ..features.encode import encode
 from ..features.text import text_encoder
-from ..features.fusion import product_groups, split_rows
-from ..rating.network import all_classes, majority_proba
+from ..data.splits import product_groups, split_rows
+from ..rating.baselines import all_classes, majority_proba
 from ..rating.ensembles import fit_temperature, fused, model, with_temperature
 from ..eval.statistics import compare_paired, judge
 from ..pipeline import Bench, built_in_shop, image_vectors, protocol_of, reachable, read_rows, versions
