@@ -17,7 +17,7 @@ from record import RESULTS, machine, record
 from mmrec.core import PALETTE, figure_style
 from mmrec.features.engines import check_torch, cosines, has_openvino, product_rate
 from mmrec.features.encode import encode
-from mmrec.sim.shop import COLOURS, GARMENTS, draw_item
+from mmrec.sim.pictures import COLOURS, GARMENTS, draw_item
 from mmrec.eval.statistics import compare_paired
 from mmrec.features.text import TransformerText, calibration_texts, minilm_folder, text_encoder
 from mmrec.features.vision import TorchvisionImage, image_encoder

@@ -430,7 +430,7 @@ def test_every_choice_is_one_that_a_run_accepts():
     from mmrec.data.fields import FORMATS
     from mmrec.features.fusion import Fusion
     from mmrec.data.sampling import check_way
-    from mmrec.sim.shop import fashion_world
+    from mmrec.sim.world import fashion_world
     offered = {f.name: f.metadata.get("choices") or f.metadata.get("some") for f in fields(pipeline.RunConfig)}
     assert set(offered["precision"]) == {"auto", *PRECISIONS} and set(offered["format"]) == {"auto", "table", *FORMATS}
     for way in offered["draw"]: check_way(way)

@@ -5,7 +5,8 @@ from hypothesis import given, settings, strategies as st
 from mmrec.core import MmrecError
 from mmrec.evidence.claims import (CLAIMS, CONTROLS, Study, Trial, _others, ablate, ablation_table, before_study, claim_trials, exact_gain, gain_of, graded, judge_claims,
                             judge_world, known_before, leak_ladder, made_up_study, past_mean, pooled, readable, row_scores, shuffled_words, slice_table, slices_of, split_of, spoil, trials)
-from mmrec.sim.shop import PICTURE, TEXT, fashion_world, reachable
+from mmrec.sim.world import PICTURE, TEXT, fashion_world
+from mmrec.sim.reviews import reachable
 from mmrec.features.text import TfidfSVD
 
 

@@ -4,6 +4,9 @@ import numpy as np, pandas as pd, pytest, requests
 from PIL import Image
 from mmrec.core import MmrecError, read_json
 from mmrec.sim import shop as sh
+from mmrec.sim.world import CAUSES, PICTURE, TEXT, Network, best_scores, fashion_world
+from mmrec.sim.pictures import GARMENTS, draw_item
+from mmrec.sim.reviews import reachable, read_review
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +24,15 @@ def lines_of(path):
 # the network
 
 def test_enumeration_agrees_with_brute_force():
-    net = sh.Network().add("a", "xy", [.3, .7]).add("b", "xyz", [[.2, .3, .5], [.6, .2, .2]], ["a"]).add("c", "xy", [[.9, .1], [.5, .5], [.2, .8]], ["b"])
+    net = Network().add("a", "xy", [.3, .7]).add("b", "xyz", [[.2, .3, .5], [.6, .2, .2]], ["a"]).add("c", "xy", [[.9, .1], [.5, .5], [.2, .8]], ["b"])
     joint = np.einsum("a,ab,bc->abc", *net.tables.values())
     assert np.allclose(net.chances("c", "a"), joint.sum(1).T)
     assert np.allclose(net.posterior("a", {"b": np.array([2]), "c": np.array([1])})[0], joint[:, 2, 1]/joint[:, 2, 1].sum())
-    assert np.isclose(sh.best_scores(net, ["b", "c"], "a")["accuracy"], joint.max(0).sum())
+    assert np.isclose(best_scores(net, ["b", "c"], "a")["accuracy"], joint.max(0).sum())
 
 
 def test_more_evidence_never_hurts():
-    best = sh.reachable()
+    best = reachable()
     for score, sign in (("accuracy", 1), ("balanced", 1), ("mae", -1)):
         for less, more in (("nothing", "image"), ("nothing", "text"), ("text", "text + image"), ("image", "text + image"), ("image", "image + hidden quality")):
             assert sign*(best[score][more] - best[score][less]) > 0
@@ -39,7 +42,7 @@ def test_more_evidence_never_hurts():
 
 def test_star_shares_in_both_worlds():
     for pictures in ("informative", "useless"):
-        stars = sh.fashion_world(pictures).chances("stars")
+        stars = fashion_world(pictures).chances("stars")
         assert abs(stars[4] - .59) < .01 and abs(stars[:2].sum() - .17) < .02
 
 
@@ -48,12 +51,12 @@ def test_useless_pictures_carry_exactly_nothing(tmp_path):
     for k in range(5):
         assert (truth[f"p_image_{k}"] == truth[f"p_none_{k}"]).all()
         assert (truth[f"p_both_{k}"] == truth[f"p_text_{k}"]).all()
-    best = sh.reachable("useless")
+    best = reachable("useless")
     assert best.accuracy["text + image"] == best.accuracy["text"]
 
 
 def test_bad_tables_and_worlds_are_refused():
-    net = sh.Network().add("a", "xy", [.5, .5])
+    net = Network().add("a", "xy", [.5, .5])
     with pytest.raises(MmrecError, match="shape"): net.add("b", "xy", [.5, .5], ["a"])
     with pytest.raises(MmrecError, match="sum to 1"): net.add("b", "xy", [.5, .6])
     with pytest.raises(MmrecError, match="informative"): sh.make_shop("unused", pictures="nice")
@@ -109,15 +112,15 @@ def test_perfect_reader_recovers_the_evidence(shop):
     reviews, _ = lines_of(shop.reviews_path)
     text_of = {(r["user_id"], r["parent_asin"], r["timestamp"]): r["text"] for r in reviews}
     for row in shop.truth.to_dict("records"):
-        told = {name: [row[name]] for name in sh.TEXT if row[name]}
-        assert sh.read_review(text_of[row["user_id"], row["parent_asin"], row["timestamp"]]) == told
+        told = {name: [row[name]] for name in TEXT if row[name]}
+        assert read_review(text_of[row["user_id"], row["parent_asin"], row["timestamp"]]) == told
 
 
 def test_titles_tell_no_more_than_texts(shop):
     reviews, _ = lines_of(shop.reviews_path)
     for r in reviews:
-        said = sh.read_review(r["text"])
-        for name, values in sh.read_review(r["title"]).items(): assert set(values) <= set(said.get(name, []))
+        said = read_review(r["text"])
+        for name, values in read_review(r["title"]).items(): assert set(values) <= set(said.get(name, []))
 
 
 def test_reviews_do_not_sound_alike(shop):
@@ -175,9 +178,9 @@ def test_the_smallest_shop(tmp_path): assert len(sh.make_shop(tmp_path/"s", 1, 1
 # pictures and the server
 
 def test_all_garments_can_be_drawn_in_every_finish():
-    for i, garment in enumerate(sh.GARMENTS):
+    for i, garment in enumerate(GARMENTS):
         for finish in ("neat", "creased", "frayed"):
-            picture = sh.draw_item(garment, "soft", ("striped", "floral")[i % 2], finish, np.random.default_rng(i), size=96)
+            picture = draw_item(garment, "soft", ("striped", "floral")[i % 2], finish, np.random.default_rng(i), size=96)
             assert np.asarray(picture).std() > 5
 
 
@@ -212,10 +215,10 @@ def test_server_serves_pictures_and_nothing_else(shop):
 
 
 def test_the_reversed_world_mirrors_the_looks_and_nothing_else():
-    there, here = sh.fashion_world("reversed"), sh.fashion_world()
+    there, here = fashion_world("reversed"), fashion_world()
     stars = np.arange(1, 6)
-    means = [{name: net.chances(name, "stars") @ stars/net.chances(name) for name in sh.CAUSES} for net in (here, there)]
-    for name in sh.PICTURE: assert np.corrcoef(means[0][name], means[1][name])[0, 1] < -.95
+    means = [{name: net.chances(name, "stars") @ stars/net.chances(name) for name in CAUSES} for net in (here, there)]
+    for name in PICTURE: assert np.corrcoef(means[0][name], means[1][name])[0, 1] < -.95
     for name in ("fit", "fabric", "wear", "service", "taste", "quality"): assert np.corrcoef(means[0][name], means[1][name])[0, 1] > .99
-    best = sh.reachable("reversed")
+    best = reachable("reversed")
     assert best.loc["text + image", "accuracy"] > best.loc["text", "accuracy"] + .01

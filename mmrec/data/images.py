@@ -8,7 +8,7 @@ __all__ = ['FORMATS', 'FILE_BYTES', 'PLACEHOLDERS', 'ImageError', 'check_bytes',
            'status_counts', 'plot_statuses', 'contact_sheet', 'shared_pictures']
 
 # %% ../../nbs/18_data.images.ipynb #50e49fb9
-import contextlib, errno, functools, hashlib, io, itertools, os, queue, re, sqlite3, stat
+import contextlib, errno, hashlib, io, itertools, os, queue, re, sqlite3, stat
 import threading, time, zlib
 from collections import deque
 from pathlib import Path

@@ -21,7 +21,8 @@ from sklearn.base import clone
 from ..eval import measures as ev
 from ..core import (PALETTE, MmrecError, StageMeter, atomic_path, content_key, progress, publish_free,
                         workplace)
-from ..sim.shop import CAUSES, PICTURE, STYLES, TEXT, fashion_world, mentions
+from ..sim.world import CAUSES, PICTURE, TEXT, fashion_world
+from ..sim.reviews import STYLES, mentions
 from ..features.encode import encode
 from ..features.text import text_encoder
 from ..data.splits import product_groups, split_rows
