@@ -12,6 +12,7 @@ __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'MADE', 'PALE
 # %% ../nbs/00_core.ipynb #3823df9d
 import contextlib, errno, fcntl, functools, gc, hashlib, importlib.resources, itertools, json, math
 import numbers, os, platform, random, re, secrets, shutil, stat, sys, threading, time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -28,9 +29,9 @@ def _escaped(c):
 
 # %% ../nbs/00_core.ipynb #c7f51d91
 def printable(
-    text,        # anything that `str` makes a text of
-    lines=False, # keep line ends and tabs, as in a table
-):               # text without control characters
+    text: object,        # anything that `str` makes a text of
+    lines: bool = False, # keep line ends and tabs, as in a table
+) -> str:                # text without control characters
     "Show control characters as escapes, so that a terminal does not obey them."
     return _UNSEEN.sub(lambda m: m[0] if lines and m[0] in "\n\t" else _escaped(m[0]), str(text))
 
@@ -38,9 +39,9 @@ def printable(
 class MmrecError(Exception):
     "What went wrong, where, and how to put it right, on one line."
     def __init__(self,
-        what,       # what happened, as a short clause
-        where=None, # file, line, column or item that it happened to
-        fix=None,   # what the reader can do about it
+        what: str,              # what happened, as a short clause
+        where: object = None,   # file, line, column or item that it happened to
+        fix: str | None = None, # what the reader can do about it
     ):
         self.what, self.where, self.fix = what, where, fix
         parts = [_clipped(where)] if where else []
@@ -74,8 +75,8 @@ REMEDIES = { # what to do about each refusal of the operating system that a user
 # %% ../nbs/00_core.ipynb #7118978a
 @contextlib.contextmanager
 def os_errors(
-    path, # what was being read or written when the system said no
-):
+    path: str | Path, # what was being read or written when the system said no
+) -> Iterator[None]:
     "Turn the operating system's refusals into an `MmrecError` that names `path` and a remedy."
     try: yield
     except OSError as e:
@@ -85,10 +86,11 @@ def os_errors(
 # %% ../nbs/00_core.ipynb #efc47bb4
 @contextlib.contextmanager
 def foreign(
-    path, # file that is read
-    what, # what is said when it cannot be, e.g. 'not a model that mmrec saved, or damaged'
-    fix,  # the remedy
-):
+    path: str | Path, # file that is read
+    what: str,        # what is said when it cannot be, e.g. 'not a model that mmrec saved, or
+                      # damaged'
+    fix: str,         # the remedy
+) -> Iterator[None]:
     "Turn whatever a reader of foreign bytes raises into an `MmrecError`."
     try:
         with os_errors(path): yield
@@ -99,9 +101,9 @@ def foreign(
 
 # %% ../nbs/00_core.ipynb #e78f43ce
 def reads(
-    what, # what is said when the file cannot be read
-    fix,  # the remedy
-):        # decorator of a function that is given a path first
+    what: str, # what is said when the file cannot be read
+    fix: str,  # the remedy
+) -> Callable: # decorator of a function that is given a path first
     "Make a function a reader of foreign files: see `foreign`."
     def around(f):
         @functools.wraps(f)
@@ -152,8 +154,8 @@ def _clear(place):
 
 # %% ../nbs/00_core.ipynb #6ca309fe
 def sweep(
-    parent, # folder in which something is about to be written
-):
+    parent: str | Path, # folder in which something is about to be written
+) -> None:
     "Remove what makers that are dead have left in `parent`."
     for place in _places(parent):
         if not (found := _note(place)): _drop_unmarked(place); continue
@@ -210,9 +212,9 @@ def _marked(path, mark):
 MADE = b"made by mmrec" # stands in each page, paper and figure: by that we know our own
 
 def refuse_foreign(
-    path, # where a file is to be written
-    mark=MADE, # bytes that each file of ours carries
-):
+    path: str | Path,   # where a file is to be written
+    mark: bytes = MADE, # bytes that each file of ours carries
+) -> None:
     "Refuse to write over a file that mmrec has not made."
     with os_errors(path):
         if os.path.lexists(path) and not _marked(path, mark):
@@ -240,9 +242,9 @@ def _rename_new(source, path):
 
 # %% ../nbs/00_core.ipynb #ded434dc
 def publish(
-    source, # file or folder that is finished
-    path,   # its own name, on the same file system
-):
+    source: str | Path, # file or folder that is finished
+    path: str | Path,   # its own name, on the same file system
+) -> None:
     "Give what is finished its name in one step; what has that name by now is not replaced."
     with os_errors(path):
         try: _rename_new(source, path)
@@ -253,9 +255,9 @@ def publish(
 
 # %% ../nbs/00_core.ipynb #ee0e2c4d
 def publish_free(
-    source, # file or folder that is finished
-    path,   # the name that is wished for
-):          # the path that it got: `path`, or with -2, -3, … what was free
+    source: str | Path, # file or folder that is finished
+    path: str | Path,   # the name that is wished for
+):                      # the path that it got: `path`, or with -2, -3, … what was free
     "Give what is finished the first free name."
     path = Path(path)
     for number in itertools.count(1):
@@ -265,8 +267,8 @@ def publish_free(
             return free
 
 def is_empty_folder(
-    path, # any path
-):        # bool
+    path: str | Path, # any path
+) -> bool:            # bool
     "Is this a folder with nothing in it?"
     with contextlib.suppress(OSError), os.scandir(path) as entries:
         return next(entries, None) is None
@@ -274,10 +276,10 @@ def is_empty_folder(
 
 # %% ../nbs/00_core.ipynb #e3fe8dc2
 def publish_into(
-    source,    # folder that is finished
-    path,      # its own name, which may be that of an empty folder
-    last=None, # name of the entry that moves in last: the sign that all are there
-):
+    source: str | Path,      # folder that is finished
+    path: str | Path,        # its own name, which may be that of an empty folder
+    last: str | None = None, # name of the entry that moves in last: the sign that all are there
+) -> None:
     "Give a finished folder its name, or move what it holds into an empty folder of that name."
     if not is_empty_folder(path): return publish(source, path)
     for entry in sorted(Path(source).iterdir(), key=lambda p: (p.name == last, p.name)):
@@ -286,9 +288,9 @@ def publish_into(
 # %% ../nbs/00_core.ipynb #ed881d50
 @contextlib.contextmanager
 def atomic_path(
-    path,      # final path of the file; its folder is made when missing
-    mark=None, # bytes that a file of ours carries: one without them is not replaced
-):
+    path: str | Path,          # final path of the file; its folder is made when missing
+    mark: bytes | None = None, # bytes that a file of ours carries: one without them is not replaced
+) -> Iterator[Path]:
     "Yield a path to write to; the file gets its name when the block ends well, and goes when not."
     path = Path(path)
     if mark: refuse_foreign(path, mark)
@@ -331,9 +333,10 @@ def _claim(path, stack):
 # %% ../nbs/00_core.ipynb #cf90b036
 @contextlib.contextmanager
 def claimed(
-    path,     # final path of a folder or file; its parents are made when missing
-    say=None, # called with a line when another process is making the same; None: standard error
-):
+    path: str | Path,            # final path of a folder or file; its parents are made when missing
+    say: Callable | None = None, # called with a line when another process is making the same; None:
+                                 # standard error
+) -> Iterator[Path]:
     "Yield a path to make it at, for `publish`, while no other process makes the same; others wait."
     path = Path(os.path.abspath(path))
     with contextlib.ExitStack() as stack:
@@ -351,16 +354,17 @@ def claimed(
 
 # %% ../nbs/00_core.ipynb #618e3df1
 def complain(
-    line, # what to say
-):
+    line: str, # what to say
+) -> None:
     "Say a line on standard error, if there is any."
     with contextlib.suppress(OSError, ValueError): print(printable(line), file=sys.stderr)
 
 # %% ../nbs/00_core.ipynb #c6e0a5c5
 @contextlib.contextmanager
 def atomic_folder(
-    path, # final path of the folder, which must not exist; its parents are made when missing
-):
+    path: str | Path, # final path of the folder, which must not exist; its parents are made when
+                      # missing
+) -> Iterator[Path]:
     "Yield a folder in the making; it gets its name when the block ends well, and goes when not."
     path = Path(os.path.abspath(path))
     with claimed(path) as making:
@@ -374,9 +378,9 @@ def atomic_folder(
 # %% ../nbs/00_core.ipynb #e61afef8
 @contextlib.contextmanager
 def workplace(
-    parent, # where what is made will stand; made when missing
-    name,   # of the folder in the making
-):
+    parent: str | Path, # where what is made will stand; made when missing
+    name: str,          # of the folder in the making
+) -> Iterator[Path]:
     "Yield a new folder in a place of our own in `parent`; what is not published goes at the end."
     parent = Path(os.path.abspath(parent))
     with contextlib.ExitStack() as stack:
@@ -398,18 +402,18 @@ def _plain(x):
 
 # %% ../nbs/00_core.ipynb #aa0f860a
 def write_json(
-    path, # file to write
-    obj,  # anything made of dicts, lists, numbers, strings, NumPy scalars and arrays
-):
+    path: str | Path, # file to write
+    obj: object,      # anything made of dicts, lists, numbers, strings, NumPy scalars and arrays
+) -> None:
     "Write `obj` to `path` as readable JSON, atomically."
     text = json.dumps(_plain(obj), indent=1, ensure_ascii=False) + "\n"
     with atomic_path(path) as tmp: tmp.write_bytes(text.encode("utf8", "backslashreplace"))
 
 # %% ../nbs/00_core.ipynb #6bac62f0
 def read_json(
-    path,      # file to read
-    kind=None, # type that it must hold, e.g. `dict`; None for any
-):             # what `write_json` wrote
+    path: str | Path,         # file to read
+    kind: type | None = None, # type that it must hold, e.g. `dict`; None for any
+):                            # what `write_json` wrote
     "Read JSON from `path`; an `MmrecError` says so when it is missing, torn or of another kind."
     with os_errors(path):
         try: found = json.loads(Path(path).read_text(encoding="utf8"))
@@ -423,8 +427,8 @@ def read_json(
 
 # %% ../nbs/00_core.ipynb #06a7b451
 def content_key(
-    *parts, # strings, numbers, bytes, dicts or lists: whatever the result depends on
-):          # 16 hexadecimal digits
+    *parts: object, # strings, numbers, bytes, dicts or lists: whatever the result depends on
+) -> str:           # 16 hexadecimal digits
     "A short SHA-256 name for `parts`: same content, same name, on any machine."
     h = hashlib.sha256()
     for p in parts:
@@ -436,8 +440,8 @@ def content_key(
 
 # %% ../nbs/00_core.ipynb #aa3151a4
 def file_sha256(
-    path, # file to read
-):        # 64 hexadecimal digits
+    path: str | Path, # file to read
+) -> str:             # 64 hexadecimal digits
     "SHA-256 of a file's bytes, read in pieces of one megabyte."
     h = hashlib.sha256()
     with os_errors(path), open(path, "rb") as f:
@@ -446,8 +450,8 @@ def file_sha256(
 
 # %% ../nbs/00_core.ipynb #85bf8b9e
 def static_file(
-    name, # of a file in the package's folder `static`
-):        # path
+    name: str, # of a file in the package's folder `static`
+) -> Path:     # path
     "A file that comes with the package."
     return Path(str(importlib.resources.files("mmrec")/"static"/name))
 
@@ -465,8 +469,8 @@ def _stamps(path):
 
 @contextlib.contextmanager
 def unchanged(
-    paths, # files and folders that are read under `with`
-):
+    paths: Iterable, # files and folders that are read under `with`
+) -> Iterator[None]:
     "Refuse, at the end, what was read from files that changed meanwhile."
     paths = list(paths)
     before = [_stamps(path) for path in paths]
@@ -480,7 +484,7 @@ def unchanged(
 
 # %% ../nbs/00_core.ipynb #0c691d64
 @contextlib.contextmanager
-def no_gc():
+def no_gc() -> Iterator[None]:
     "Let the garbage collector rest under `with`; it is switched on again only if it was on."
     before = gc.isenabled()
     gc.disable()
@@ -490,8 +494,8 @@ def no_gc():
 
 # %% ../nbs/00_core.ipynb #d9932323
 def seed_everything(
-    seed=0, # any integer from 0 to 2**32 - 1
-):
+    seed: int = 0, # any integer from 0 to 2**32 - 1
+) -> None:
     "Seed Python, NumPy and, where they are loaded, torch and TensorFlow."
     random.seed(seed); np.random.seed(seed)
     if "torch" in sys.modules: sys.modules["torch"].manual_seed(seed)
@@ -499,11 +503,12 @@ def seed_everything(
 
 # %% ../nbs/00_core.ipynb #05f4b26c
 def progress(
-    iterable=None, # what to go through; None for a bar that is moved by hand with `.update(n)`
-    desc="",       # what is being done, e.g. 'encode text'
-    total=None,    # number of steps, when `iterable` has no length
-    unit="it",     # what one step is, e.g. 'review'
-):                 # a tqdm bar, which iterates like `iterable`
+    iterable: Iterable | None = None, # what to go through; None for a bar that is moved by hand
+                                      # with `.update(n)`
+    desc: str = "",                   # what is being done, e.g. 'encode text'
+    total: int | None = None,         # number of steps, when `iterable` has no length
+    unit: str = "it",                 # what one step is, e.g. 'review'
+):                                    # a tqdm bar, which iterates like `iterable`
     "A progress bar that appears when the work takes longer than a second."
     from tqdm.auto import tqdm
     quiet = (os.environ.get("MMREC_PROGRESS", "1") == "0" or "IN_TEST" in os.environ
@@ -517,9 +522,10 @@ def progress(
 class StageMeter:
     "Seconds and peak resident memory of each named stage of a run."
     def __init__(self,
-        say=None, # called with a line when a stage ends, e.g. `print`
+        say: Callable | None = None, # called with a line when a stage ends, e.g. `print`
     ):
-        self.rows, self.say = [], say
+        self.rows: list[dict] = []
+        self.say = say
 
 # %% ../nbs/00_core.ipynb #1b372ca0
 @contextlib.contextmanager
@@ -539,8 +545,8 @@ def _peak_memory(row):
 @patch
 @contextlib.contextmanager
 def stage(self:StageMeter,
-    name, # what the stage does, e.g. 'encode text'
-):
+    name: str, # what the stage does, e.g. 'encode text'
+) -> Iterator[dict]:
     "Measure the block under `with`; the row is kept even when the block fails."
     row, start = dict(stage=name, seconds=0.0, peak_mb=0.0, note=""), time.perf_counter()
     try:
@@ -557,7 +563,7 @@ PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 ORDERED = "cividis" # matplotlib colour map for ordered classes
 
 # %% ../nbs/00_core.ipynb #0e1e8759
-def figure_style():
+def figure_style() -> None:
     "Set matplotlib to the style of this project: size, dpi, palette, light grid."
     import matplotlib as mpl
     mpl.rcParams.update({
@@ -607,10 +613,10 @@ def _answer_texts(
 
 # %% ../nbs/00_core.ipynb #2883faca
 def answer_code(
-    answer,    # the right answer
-    digits=3,  # significant digits that count
-    salt=None, # four hexadecimal digits; None draws them
-):             # twelve hexadecimal digits: the salt and what came of salt and answer
+    answer: object,          # the right answer
+    digits: int = 3,         # significant digits that count
+    salt: str | None = None, # four hexadecimal digits; None draws them
+) -> str:                    # twelve hexadecimal digits: the salt and what came of salt and answer
     "Make the code by which `check_answer` knows the right answer; for authors of exercises."
     texts = _answer_texts(answer, digits)
     if not texts:
@@ -623,11 +629,11 @@ def _text_code(text, salt):
 
 # %% ../nbs/00_core.ipynb #faca5ed7
 def check_answer(
-    answer,   # your answer; `...` for none yet
-    code,     # the code in the exercise, made by `answer_code`
-    digits=3, # significant digits that count, as the code was made
-    hint="",  # what to say after a wrong answer
-):            # True when right, False when not yet, None without an answer
+    answer: object,  # your answer; `...` for none yet
+    code: str,       # the code in the exercise, made by `answer_code`
+    digits: int = 3, # significant digits that count, as the code was made
+    hint: str = "",  # what to say after a wrong answer
+) -> bool | None:    # True when right, False when not yet, None without an answer
     "Say whether an answer is right, without knowing the answer."
     if not re.fullmatch("[0-9a-f]{12}", str(code)):
         raise MmrecError("not the code of an exercise", where=repr(code),

@@ -252,7 +252,7 @@ def make_stored(rng):
     return files, {}
 
 def check_stored(folder, choices):
-    from mmrec.features.encode import encode as features
+    from mmrec.features import encode as features
     refused(fusion.load_fusion, folder/"fusion.npz")
     for store in (folder/"features").glob("*/"):
         for piece in features.piece_paths(store): refused(features.map_tensors, piece, but=(ValueError, OSError))
@@ -324,7 +324,7 @@ def make_runs(rng):
     return files, dict(to=rng.choice(["read", "read", "report", "paper", "explorer", "compare"]))
 
 def check_runs(folder, choices):
-    from mmrec.report.page import explorer, page as report, paper as writeup
+    from mmrec.report import explorer, page as report, paper as writeup
     facts = refused(writeup.read_run, folder)
     if choices["to"] == "report": refused(report.write_report, folder)
     elif choices["to"] == "paper": refused(writeup.write_paper, folder, "md")

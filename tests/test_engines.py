@@ -1,7 +1,7 @@
 """Engines: same numbers, same order, and 8 bits only where they agree with 32."""
 import os, subprocess, sys
 import numpy as np, pytest, torch
-from mmrec.features.encode import engines
+from mmrec.features import engines
 from mmrec.core import MmrecError
 from mmrec.features.engines import TorchEngine, cosines, engine_kind, has_openvino, make_engine
 

@@ -2,7 +2,7 @@
 import multiprocessing, os, signal, subprocess, sys, time
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from mmrec.features.encode import encode as features
+from mmrec.features import encode as features
 from mmrec.core import MmrecError
 from mmrec.features.encode import NOTHING, Encoder, FeatureStore, encode, key_numbers, list_stores, map_tensors, remove_store
 

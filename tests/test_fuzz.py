@@ -2,7 +2,7 @@
 import pickle
 import pytest
 import fuzz
-from mmrec.data.tables import fields
+from mmrec.data import fields
 from mmrec.core import MmrecError
 
 CASES = dict(files=24, cells=16, configs=60, converted=20, stored=25, headers=30, pictures=100) # runs and networks are left to `make fuzz`

@@ -118,7 +118,7 @@ def test_names_that_are_not_utf8_are_refused_at_once(desk, monkeypatch, capfd):
 
 
 def test_a_source_that_changes_while_it_is_converted(desk, monkeypatch):
-    from mmrec.data.tables import parquet
+    from mmrec.data import parquet
     for change in (lambda p: p.open("a").write("u,i1,5,late\n"), lambda p: (desk/"n.csv").write_text(p.read_text().replace("lovely", "horrid")) and os.replace(desk/"n.csv", p)):
         with monkeypatch.context() as m:
             write = parquet._write_reviews

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from mmrec.eval import measures as ev
-from mmrec.report.page import page as report, paper as writeup
+from mmrec.report import page as report, paper as writeup
 from mmrec.core import MmrecError, read_json, write_json
 from mmrec.report.explorer import Explorer, explore, write_explorer
 from mmrec.report.page import png_bytes, run_file, write_report

@@ -2,7 +2,7 @@
 import json
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from mmrec.data.tables import parquet
+from mmrec.data import parquet
 from mmrec.data.card import data_card, plot_card, tail
 from mmrec.core import MmrecError
 from mmrec.data.tables import load_dataset

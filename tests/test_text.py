@@ -1,7 +1,7 @@
 """Behaviour of the text encoders on toys and on bad input; no network, no large weights."""
 import os, socket, subprocess, sys
 import numpy as np, pytest
-from mmrec.features.encode import text
+from mmrec.features import text
 from mmrec.core import MmrecError
 from mmrec.features.encode import clean_text, encode
 from mmrec.features.text import TfidfSVD, TransformerText, model_folder, text_encoder, token_batches

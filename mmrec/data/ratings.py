@@ -8,6 +8,7 @@ __all__ = ['NOTHING', 'STARS', 'RatingScale', 'rating_key']
 # %% ../../nbs/10_data.ratings.ipynb #5eca0954
 import decimal, functools, json, math, re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
@@ -23,12 +24,12 @@ class RatingScale:
     "Ordered rating classes, worst first, and the raw values that belong to each."
     names: tuple   # class names, worst first, e.g. ('down', 'up')
     values: tuple  # the number that each class stands for, rising
-    members: tuple = None # per class: the raw numbers, words and (low, high) intervals in it
+    members: tuple = ()   # per class: the raw numbers, words and (low, high) intervals in it
 
     def __post_init__(self):
         set_ = functools.partial(object.__setattr__, self)
         set_("names", tuple(map(str, self.names))); set_("values", tuple(map(float, self.values)))
-        if self.members is None:
+        if not self.members:
             set_("members", tuple(zip(self.values, map(rating_key, self.names))))
         if len(self.names) < 2 or len(set(self.names)) < len(self.names):
             raise MmrecError("a rating scale needs two or more different classes", fix=_SCALE_HELP)
@@ -36,7 +37,7 @@ class RatingScale:
             raise MmrecError("the values of a rating scale must rise", self.values, _SCALE_HELP)
 
     @property
-    def n(self): return len(self.names)
+    def n(self) -> int: return len(self.names)
     def __str__(self): return self.spec
 
 # %% ../../nbs/10_data.ratings.ipynb #fb926e2f
@@ -79,8 +80,9 @@ def _number_key(number):
 
 # %% ../../nbs/10_data.ratings.ipynb #45b2380b
 def rating_key(
-    raw, # a rating as the file has it: number, text, bool or None
-):       # float, lower-case word, fraction as 'n/d', or None when there is nothing to read
+    raw: object,         # a rating as the file has it: number, text, bool or None
+) -> float | str | None: # float, lower-case word, fraction as 'n/d', or None when there is nothing
+                         # to read
     "Bring a raw rating to the form in which a scale knows it."
     if isinstance(raw, (bool, np.bool_)): return str(bool(raw)).lower()
     if isinstance(raw, (int, float, np.number, decimal.Decimal)): return _number_key(raw)
@@ -105,17 +107,18 @@ def _from_json(text):
 # %% ../../nbs/10_data.ratings.ipynb #3e0ac850
 @patch(cls_method=True)
 def parse(cls: RatingScale,
-    spec, # '1-5', '0.5-5:0.5', 'thumbs', 'bad<ok<good', 'low=1|2<high=3..5', or
-          # {name: value, list or 'low..high'}, also as JSON
-):        # RatingScale
+    spec: str | dict, # '1-5', '0.5-5:0.5', 'thumbs', 'bad<ok<good', 'low=1|2<high=3..5', or {name:
+                      # value, list or 'low..high'}, also as JSON
+) -> RatingScale:     # RatingScale
     "Read a scale from its short text form."
-    if isinstance(spec, cls): return spec
+    if isinstance(spec, RatingScale): return spec
     if isinstance(spec, str) and spec.lstrip().startswith("{"): spec = _from_json(spec)
     if isinstance(spec, dict):
         listed = lambda v: v if isinstance(v, (list, tuple)) else [v]
         return _named_scale([(name, listed(v)) for name, v in spec.items()])
     text = str(spec).strip()
-    if text.lower() == "thumbs": return cls(("down", "up"), (0, 1), ((0., -1., *_DOWN), (1., *_UP)))
+    if text.lower() == "thumbs":
+        return RatingScale(("down", "up"), (0, 1), ((0., -1., *_DOWN), (1., *_UP)))
     if "<" not in text: return _even_scale(text)
     pairs = [part.partition("=") for part in text.split("<")]
     return _named_scale([(name.strip(), ms.split("|") if eq else []) for name, eq, ms in pairs])
@@ -178,8 +181,8 @@ def _on_scale(self: RatingScale, key):
 # %% ../../nbs/10_data.ratings.ipynb #9dca0edf
 @patch
 def encode(self: RatingScale,
-    raw, # ratings as the file has them: numbers, numbers as text, words
-):       # Series of Int64 classes 0 … n-1, <NA> where a rating lies outside the scale
+    raw: Iterable, # ratings as the file has them: numbers, numbers as text, words
+) -> pd.Series:    # Series of Int64 classes 0 … n-1, <NA> where a rating lies outside the scale
     "Turn raw ratings into classes."
     keys = [rating_key(x) for x in raw]
     code = {k: i for k in set(keys) for i, ms in enumerate(self.members)
@@ -189,7 +192,7 @@ def encode(self: RatingScale,
 
 # %% ../../nbs/10_data.ratings.ipynb #91549822
 @patch(as_prop=True)
-def spec(self: RatingScale):
+def spec(self: RatingScale) -> str:
     "The short text from which `parse` makes this scale again."
     if self.names == ("down", "up") and "like" in self.members[1]: return "thumbs"
     steps = set(np.round(np.diff(self.values), 6))
@@ -211,10 +214,10 @@ STARS = RatingScale.parse("1-5") # the five stars of Amazon
 # %% ../../nbs/10_data.ratings.ipynb #777d17bc
 @patch(cls_method=True)
 def infer(cls: RatingScale,
-    raw, # ratings as the file has them, or a Counter of their keys
-):       # RatingScale
+    raw: Iterable, # ratings as the file has them, or a Counter of their keys
+) -> RatingScale:  # RatingScale
     "The scale that the values themselves suggest; an `MmrecError` when they suggest none."
-    counts = raw if isinstance(raw, Counter) else Counter(map(rating_key, raw))
+    counts: dict = raw if isinstance(raw, Counter) else Counter(map(rating_key, raw))
     counts = {k: n for k, n in counts.items() if k is not None}
     if not counts:
         raise MmrecError("the rating column is empty", fix="name another column as the rating")

@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import MmrecError, no_gc
 from .fields import Notation, cells_of, survey
 from .ratings import rating_key
-from .reading import LineBatch, batches_of, parse_row
+from .reading import LineBatch, Source, batches_of, parse_row
 
 # %% ../../nbs/13_data.sampling.ipynb #87ab41bd
 _GAMMA = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
@@ -26,9 +26,9 @@ def _mix(z):
 
 # %% ../../nbs/13_data.sampling.ipynb #196d580f
 def priorities(
-    rows,   # places of rows, from 1, or any other whole numbers [n]
-    seed=0, # same seed, same priorities
-):          # uint64 array [n], uniform, different for different rows
+    rows: np.ndarray | pd.Series, # places of rows, from 1, or any other whole numbers [n]
+    seed: int = 0,                # same seed, same priorities
+) -> np.ndarray:                  # uint64 array [n], uniform, different for different rows
     "A random number for every row (SplitMix64: Steele, Lea, Flood 2014)."
     return _mix(_mix(np.uint64(seed)*_GAMMA) + np.asarray(rows).astype(np.uint64)*_GAMMA)
 
@@ -61,9 +61,9 @@ def _lowest(ranks, kept, n):
 
 # %% ../../nbs/13_data.sampling.ipynb #ad6fdc27
 def draw_lines(
-    source, # `Source`
-    lines,  # line numbers wanted, in any order
-):          # (list of [line, row] in the order of the file, number of rows seen)
+    source: Source,           # `Source`
+    lines: list | np.ndarray, # line numbers wanted, in any order
+) -> tuple[list, int]:        # (list of [line, row] in the order of the file, number of rows seen)
     "Fetch the rows that stand on certain lines, in one pass."
     wanted, rows, seen = np.unique(np.asarray(lines, dtype=np.int64)), [], 0
     for batch in batches_of(source):
@@ -95,14 +95,14 @@ def _parsed(batch, source):
 _KEYS = ["row", "line", "user", "item", "rating", "time"]
 
 def key_table(
-    rows,     # place of each record in the file, from 1 [n]
-    lines,    # its line [n]
-    records,  # list of n dictionaries
-    columns,  # columns that exist
-    mapping,  # field to column
-    codes,    # dict from rating to its code; new ratings are added
-    notation, # `Notation` of the file
-):            # table of `read_keys`
+    rows: np.ndarray,   # place of each record in the file, from 1 [n]
+    lines: np.ndarray,  # its line [n]
+    records: list,      # list of n dictionaries
+    columns: tuple,     # columns that exist
+    mapping: dict,      # field to column
+    codes: dict,        # dict from rating to its code; new ratings are added
+    notation: Notation, # `Notation` of the file
+) -> pd.DataFrame:      # table of `read_keys`
     "The facts of some records as a table."
     pick = lambda what: cells_of(records, mapping.get(what), columns)
     user, keys = notation.ids("user", pick("user")), [rating_key(x) for x in pick("rating")]
@@ -116,13 +116,15 @@ def key_table(
 
 # %% ../../nbs/13_data.sampling.ipynb #b693d7ee
 def read_keys(
-    source,        # `Source` of reviews
-    mapping,       # field to column, as `choose_columns` gives it
-    notation=None, # `Notation` of the file; None: by a survey of all its rows
-):                 # table: row and line (from 1), user and item (hashes), time (UTC), rating (a
-                   # code, -1 for none; `attrs['ratings']` lists what it stands for)
+    source: Source,                   # `Source` of reviews
+    mapping: dict,                    # field to column, as `choose_columns` gives it
+    notation: Notation | None = None, # `Notation` of the file; None: by a survey of all its rows
+) -> pd.DataFrame:                    # table: row and line (from 1), user and item (hashes), time
+                                      # (UTC), rating (a code, -1 for none; `attrs['ratings']` lists
+                                      # what it stands for)
     "Read who rated what, how and when, of every row; a row without user is a user of its own."
-    codes, tables, seen = {}, [], 0
+    codes: dict = {} # rating: its code
+    tables, seen = [], 0
     notation = notation or survey(source, mapping).notation()
     how = source.columns, mapping, codes, notation
     for batch in batches_of(source):
@@ -135,10 +137,10 @@ def read_keys(
 
 # %% ../../nbs/13_data.sampling.ipynb #87c2b823
 def k_core(
-    user, # user of each interaction [n]
-    item, # item of each interaction [n]
-    k,    # partners that every user and every item keeps
-):        # boolean array [n], True in the k-core
+    user: np.ndarray | pd.Series, # user of each interaction [n]
+    item: np.ndarray | pd.Series, # item of each interaction [n]
+    k: int,                       # partners that every user and every item keeps
+) -> np.ndarray:                  # boolean array [n], True in the k-core
     "Find the largest part in which every user has k items and every item k users."
     user, item = (pd.factorize(x)[0] for x in (user, item))
     keep, before = ~pd.DataFrame(dict(user=user, item=item)).duplicated().to_numpy(), -1
@@ -180,8 +182,9 @@ WAYS = ("uniform, head, all, stars, balanced, users, K-core (such as 5-core), "
         "N-months (such as 12-months)")
 
 def check_way(
-    how, # way of drawing
-):       # (kind, number): ('core', 5) for '5-core', (how, None) for those without a number
+    how: str,                # way of drawing
+) -> tuple[str, int | None]: # (kind, number): ('core', 5) for '5-core', (how, None) for those
+                             # without a number
     "Refuse what is no way of drawing."
     numbered = re.fullmatch(r"([1-9]\d{0,5})-(core|months)", str(how))
     if numbered: return numbered[2], int(numbered[1])
@@ -190,11 +193,11 @@ def check_way(
 
 # %% ../../nbs/13_data.sampling.ipynb #d782e4de
 def choose_lines(
-    keys,   # table of `read_keys`
-    how,    # 'uniform', 'stars', 'balanced', 'users', 'K-core' or 'N-months'
-    n=None, # rows to draw; None for all that the rule allows
-    seed=0, # of the draw
-):          # line numbers, rising
+    keys: pd.DataFrame,   # table of `read_keys`
+    how: str,             # 'uniform', 'stars', 'balanced', 'users', 'K-core' or 'N-months'
+    n: int | None = None, # rows to draw; None for all that the rule allows
+    seed: int = 0,        # of the draw
+) -> np.ndarray:          # line numbers, rising
     "Choose lines by what is known of every row."
     n = len(keys) if n is None else n
     rank, allowed = priorities(keys.row, seed), _allowed(keys, how, n, seed)
@@ -216,32 +219,34 @@ def _allowed(keys, how, n, seed):
 
 # %% ../../nbs/13_data.sampling.ipynb #180ee00e
 def draw_rows(
-    source,        # `Source`
-    n=25_000,      # rows to draw; None for all that `how` allows
-    how="uniform", # 'uniform', 'head' (the first n rows), 'all', 'stars', 'balanced', 'users',
-                   # 'K-core' or 'N-months'
-    seed=0,        # of the draw
-    mapping=None,  # field to column (`choose_columns`), for ways that look into the rows
-    notation=None, # `Notation` of the file, for these ways
-):                 # (list of [line, row] in the order of the file, number of rows seen)
+    source: Source,                   # `Source`
+    n: int | None = 25_000,           # rows to draw; None for all that `how` allows
+    how: str = "uniform",             # 'uniform', 'head' (the first n rows), 'all', 'stars',
+                                      # 'balanced', 'users', 'K-core' or 'N-months'
+    seed: int = 0,                    # of the draw
+    mapping: dict | None = None,      # field to column (`choose_columns`), for ways that look into
+                                      # the rows
+    notation: Notation | None = None, # `Notation` of the file, for these ways
+) -> tuple[list, int]:                # (list of [line, row] in the order of the file, number of
+                                      # rows seen)
     "Draw rows from a file without holding more of it than the sample."
     kind, _ = check_way(how)
     if n is not None and n < 1: raise MmrecError(f"a sample of {n} rows is no sample",
                                                  fix="draw one row or more, or None for all")
     rows = (list(row) for batch in batches_of(source) for row in batch)
     if kind in ("all", "head") or (kind == "uniform" and n is None):
-        rows = list(itertools.islice(rows, n if kind == "head" else None))
-        return rows, len(rows)
+        taken = list(itertools.islice(rows, n if kind == "head" else None))
+        return taken, len(taken)
     if kind == "uniform": return _draw_uniform(source, n, seed)
-    check_mapped(kind, how, mapping or {})
+    check_mapped(kind, how, mapping := mapping or {})
     return draw_lines(source, choose_lines(read_keys(source, mapping, notation), how, n, seed))
 
 # %% ../../nbs/13_data.sampling.ipynb #532ba179
 def check_mapped(
-    kind,    # kind of drawing, see `check_way`
-    how,     # its name, for the message
-    mapping, # field to column
-):
+    kind: str,     # kind of drawing, see `check_way`
+    how: str,      # its name, for the message
+    mapping: dict, # field to column
+) -> None:
     "Refuse a way of drawing for which a column is missing."
     needs = dict(users=["user"], core=["user", "item"], months=["time"])
     for what in needs.get(kind, ["rating"]):
@@ -285,9 +290,9 @@ def _may_name(line, exact, wanted):
 
 # %% ../../nbs/13_data.sampling.ipynb #b951a197
 def named_in(
-    line, # bytes of a line
-    key,  # column of the identifier
-):        # identifiers that the line names, as far as its bytes show
+    line: bytes, # bytes of a line
+    key: str,    # column of the identifier
+) -> list[str]:  # identifiers that the line names, as far as its bytes show
     "The identifiers in a line of JSON that cannot be parsed."
     found = _searches([key])[1].findall(line) if isinstance(line, bytes) else []
     if any(b"\\" in v for v in found): return [] # written with escapes: it may be any
@@ -309,11 +314,12 @@ def _forms(item, width):
 
 # %% ../../nbs/13_data.sampling.ipynb #ebe7a56a
 def rows_naming(
-    source, # `Source` of items
-    key,    # column of the identifier, or 'a|b'
-    needed, # identifiers wanted
-    notation=Notation(), # `Notation` of the file
-):          # (list of [line, row] that name one of them, or may do so, and the number of rows seen)
+    source: Source,                  # `Source` of items
+    key: str,                        # column of the identifier, or 'a|b'
+    needed: set,                     # identifiers wanted
+    notation: Notation = Notation(), # `Notation` of the file
+) -> tuple[list, int]:               # (list of [line, row] that name one of them, or may do so, and
+                                     # the number of rows seen)
     "Find the rows of the needed items in one pass; rows of other items are not parsed."
     names = [key] if key in source.columns else [n.strip() for n in key.split("|")]
     forms = {form for i in needed for form in _forms(i, notation.width)}

@@ -134,12 +134,11 @@ def _measures(counts, values):
 
 # %% ../../nbs/31_eval.statistics.ipynb #0850b0bd
 def compare_measures(
-    y,              # true class numbers [n]
-    a, b,           # two models' predicted class numbers, arrays [n]
-    values,         # value of each class on the rating scale [K]
-    groups=None,    # product of each row [n]
-    **how,          # level, n_draws, seed as in `compare_paired`
-):                  # dict from measure to `Comparison`; gain above zero: `a` is better
+    y, a, b,     # true class numbers, and those that two models predict, arrays [n]
+    values,      # value of each class on the rating scale [K]
+    groups=None, # product of each row [n]
+    **how,       # level, n_draws, seed as in `compare_paired`
+):               # dict from measure to `Comparison`; gain above zero: `a` is better
     "Compare two models on the same rows by all measures of a confusion matrix."
     if not len(y) == len(a) == len(b): raise MmrecError(
         f"{len(y)} true classes, {len(a)} and {len(b)} predicted ones", where="compare_measures",

@@ -8,6 +8,7 @@ __all__ = ['NOTHING', 'SMALL', 'TOO_MANY', 'PROBE', 'PORTION', 'Encoder', 'clean
 
 # %% ../../nbs/20_features.encode.ipynb #537128a7
 import contextlib, hashlib, itertools, json, re, tempfile, time, warnings
+from collections.abc import Iterable, Sized
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -28,14 +29,14 @@ class Encoder(TransformerMixin, BaseEstimator):
 
 # %% ../../nbs/20_features.encode.ipynb #2db870cf
 @patch
-def get_feature_names_out(self:Encoder, input_features=None):
+def get_feature_names_out(self:Encoder, input_features=None) -> np.ndarray:
     "Names of the vector's entries: class name and number."
     return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.dim)], dtype=object)
 
 # %% ../../nbs/20_features.encode.ipynb #6331d838
 def clean_text(
-    x, # a text, or None or NaN for a missing one
-):     # text that every tokenizer accepts
+    x: object, # a text, or None or NaN for a missing one
+) -> str:      # text that every tokenizer accepts
     "Missing texts are empty, broken Unicode is mended, numbers and lists are refused."
     if isinstance(x, str): return x.encode("utf8", "replace").decode("utf8")
     if x is None or type(x).__name__ == "NAType" or x != x: return ""
@@ -45,16 +46,17 @@ def clean_text(
 # %% ../../nbs/20_features.encode.ipynb #4679fdae
 @patch
 def content_key_of(self:Encoder,
-    x, # one input
-):     # hexadecimal name of its content, 16 digits or more; None when there is nothing to encode
+    x: object,   # one input
+) -> str | None: # hexadecimal name of its content, 16 digits or more; None when there is nothing to
+                 # encode
     "Equal contents have equal names: by this a text is encoded once however often it occurs."
     return content_key(clean_text(x))
 
 # %% ../../nbs/20_features.encode.ipynb #72bb087a
 @patch
 def size_of(self:Encoder,
-    x, # one input
-):     # a number that grows with the work of encoding it; 0 where all inputs cost the same
+    x: object, # one input
+) -> float:    # a number that grows with the work of encoding it; 0 where all inputs cost the same
     "How much work an input is, compared with others."
     return 0
 
@@ -63,8 +65,8 @@ NOTHING = np.uint64(0)
 
 # %% ../../nbs/20_features.encode.ipynb #0d1cf51b
 def key_numbers(
-    keys, # content keys, None for an input without content
-):        # uint64 [n]
+    keys: Iterable, # content keys, None for an input without content
+) -> np.ndarray:    # uint64 [n]
     "Content keys as numbers: their first 16 hexadecimal digits."
     return np.array([NOTHING if k is None else int(k[:16], 16) for k in keys], dtype=np.uint64)
 
@@ -88,8 +90,8 @@ def _mapped(path, start, header):
 
 # %% ../../nbs/20_features.encode.ipynb #90ed6222
 def map_tensors(
-    path, # .safetensors file
-):        # dict of name and array, mapped
+    path: str | Path,       # .safetensors file
+) -> dict[str, np.ndarray]: # dict of name and array, mapped
     "Arrays of a safetensors file, shown instead of read; a `ValueError` says that it is none."
     with open(path, "rb") as f:
         n = int.from_bytes(f.read(8), "little")
@@ -103,23 +105,24 @@ def map_tensors(
 class FeatureStore:
     "Vectors of one encoder on disk, found by the content that they were computed from."
     def __init__(self,
-        folder,          # where stores live
-        key,             # the encoder's key: everything that its output depends on
-        dtype="float32", # 'float16' halves the size
-        about=None,      # facts for `list_stores`, e.g. the encoder's label
-        dim=None,        # length of a vector; pieces of others are left out
+        folder: str | Path,        # where stores live
+        key: object,               # the encoder's key: everything that its output depends on
+        dtype: str = "float32",    # 'float16' halves the size
+        about: dict | None = None, # facts for `list_stores`, e.g. the encoder's label
+        dim: int | None = None,    # length of a vector; pieces of others are left out
     ):
         if dtype not in ("float32", "float16"):
             raise MmrecError(f"dtype is 'float32' or 'float16', not {dtype!r}")
         self.folder, self.dtype, self.about, self.dim = (
             Path(folder)/content_key(key, dtype), dtype, about or {}, dim)
-        self.pieces, self.odd = {}, set()
+        self.pieces: dict[str, tuple] = {} # name: keys and vectors
+        self.odd: set[str] = set()
         self.refresh()
 
 # %% ../../nbs/20_features.encode.ipynb #88897d92
 def piece_paths(
-    folder, # of a store
-):          # paths of its pieces, in order
+    folder: str | Path, # of a store
+) -> list[Path]:        # paths of its pieces, in order
     "The files of a store that have the name of a piece: 32 hexadecimal digits."
     return sorted(p for p in Path(folder).glob("*.safetensors")
                   if re.fullmatch("[0-9a-f]{32}", p.stem) and p.is_file())
@@ -141,7 +144,7 @@ def _piece(path, dim, dtype):
 
 # %% ../../nbs/20_features.encode.ipynb #af3b17ee
 @patch
-def refresh(self:FeatureStore):
+def refresh(self:FeatureStore) -> None:
     "Map pieces that are new and whole; say which are not, and leave them out."
     gone = False
     for path in piece_paths(self.folder):
@@ -157,8 +160,9 @@ def refresh(self:FeatureStore):
 # %% ../../nbs/20_features.encode.ipynb #0a225688
 @patch
 def find(self:FeatureStore,
-    numbers, # uint64 [n], see `key_numbers`
-):           # for each the piece that holds it (-1: none) and the row in it, two integer arrays [n]
+    numbers: np.ndarray,            # uint64 [n], see `key_numbers`
+) -> tuple[np.ndarray, np.ndarray]: # for each the piece that holds it (-1: none) and the row in it,
+                                    # two integer arrays [n]
     "Where the vectors of these contents are."
     piece, row = np.full(len(numbers), -1), np.zeros(len(numbers), dtype=int)
     for p, (keys, _) in enumerate(self.pieces.values()):
@@ -170,9 +174,9 @@ def find(self:FeatureStore,
 # %% ../../nbs/20_features.encode.ipynb #9393ddca
 @patch
 def take(self:FeatureStore,
-    numbers, # uint64 [n]
-    dim,     # length of a vector
-):           # float32 [n, dim]; a row of NaN where there is no vector
+    numbers: np.ndarray, # uint64 [n]
+    dim: int,            # length of a vector
+) -> np.ndarray:         # float32 [n, dim]; a row of NaN where there is no vector
     "The vectors of these contents, in their order."
     out, (piece, row) = np.full((len(numbers), dim), np.nan, dtype=np.float32), self.find(numbers)
     for p, (_, vectors) in enumerate(self.pieces.values()):
@@ -183,9 +187,9 @@ def take(self:FeatureStore,
 # %% ../../nbs/20_features.encode.ipynb #b8f91b0e
 @patch
 def add(self:FeatureStore,
-    numbers, # uint64 [n]
-    vectors, # [n, dim]
-):
+    numbers: np.ndarray, # uint64 [n]
+    vectors: np.ndarray, # [n, dim]
+) -> None:
     "Keep vectors; many small pieces are merged into a large one."
     numbers, first = np.unique(numbers, return_index=True)
     with np.errstate(over="ignore"):
@@ -229,8 +233,8 @@ PROBE = 48 # inputs that are timed
 
 # %% ../../nbs/20_features.encode.ipynb #810bd6f7
 def about_time(
-    seconds, # any number
-):           # such as '40 s', '2 min', '3.1 h'
+    seconds: float, # any number
+) -> str:           # such as '40 s', '2 min', '3.1 h'
     "A duration as one would say it."
     if seconds < 90: return f"{max(1, round(seconds))} s"
     return f"{round(seconds/60)} min" if seconds < 5400 else f"{seconds/3600:.1f} h"
@@ -289,19 +293,20 @@ def _fill(encoder, inputs, store, total, desc, bar, first):
 
 # %% ../../nbs/20_features.encode.ipynb #3311b29d
 def encode(
-    encoder,           # an encoder, fitted if it learns from data
-    inputs,            # texts, or paths of pictures; a generator will do
-    store_folder=None, # where vectors are kept between runs; None keeps none
-    desc="encode",     # shown before the progress bar
-    dtype="float32",   # how the store keeps them; 'float16' halves it
-    out=None,          # an .npy file to write, for matrices larger than memory
-):                     # float32 [n, dim], mapped from `out` when that is given; a row of NaN for an
-                       # input without content
+    encoder: Encoder,                       # an encoder, fitted if it learns from data
+    inputs: Iterable,                       # texts, or paths of pictures; a generator will do
+    store_folder: str | Path | None = None, # where vectors are kept between runs; None keeps none
+    desc: str = "encode",                   # shown before the progress bar
+    dtype: str = "float32",                 # how the store keeps them; 'float16' halves it
+    out: str | Path | None = None,          # an .npy file to write, for matrices larger than memory
+) -> np.ndarray:                            # float32 [n, dim], mapped from `out` when that is
+                                            # given; a row of NaN for an input without content
     "Vectors for `inputs`, each different content encoded once, with progress and maybe a store."
-    total, stream, numbers = len(inputs) if hasattr(inputs, "__len__") else None, iter(inputs), []
+    total, stream = len(inputs) if isinstance(inputs, Sized) else None, iter(inputs)
+    numbers: list[np.ndarray] = []
     with contextlib.ExitStack() as stack:
-        kept = store_folder is not None and (key := encoder.key) is not None
-        if not kept:
+        key = None if store_folder is None else encoder.key
+        if store_folder is None or key is None:
             store_folder, key = stack.enter_context(tempfile.TemporaryDirectory(
                 prefix="mmrec-", ignore_cleanup_errors=True)), "this call"
         store = FeatureStore(
@@ -352,9 +357,9 @@ def _label(folder):
 
 # %% ../../nbs/20_features.encode.ipynb #fb972d12
 def list_stores(
-    folder, # where stores live
-):          # list of dicts: name, encoder, dtype, vectors, dim, megabytes, written (date); largest
-            # first
+    folder: str | Path, # where stores live
+) -> list[dict]:        # list of dicts: name, encoder, dtype, vectors, dim, megabytes, written
+                        # (date); largest first
     "What each store under `folder` holds."
     rows = []
     for store in _stores(folder):
@@ -370,9 +375,9 @@ def list_stores(
 
 # %% ../../nbs/20_features.encode.ipynb #eaa8f61c
 def remove_store(
-    folder, # where stores live
-    name,   # a store's name, or the beginning of it when only one begins so
-):          # the name of the store that went
+    folder: str | Path, # where stores live
+    name: str,          # a store's name, or the beginning of it when only one begins so
+) -> str:               # the name of the store that went
     "Delete a store; its vectors will be computed again when they are wanted."
     stores = [s for s in _stores(folder) if name and s.name.startswith(name)]
     if len(stores) != 1:

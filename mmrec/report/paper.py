@@ -247,6 +247,7 @@ def _typst():
 
 def _compiled(folder, seconds=120, **how):
     "The bytes of each file that typst makes of paper.typ in `folder`."
+    _typst() # or an error
     call = [sys.executable, "-I", str(static_file("typeset.py")), str(folder), json.dumps(how)]
     failed = lambda what: MmrecError(what, where="typst", fix="write --to html, and print that")
     pipes = dict(capture_output=True, text=True, errors="replace")
@@ -276,7 +277,6 @@ def typeset(
     ppi=80,       # pixels an inch of a PNG
 ):                # bytes of a PDF, or a list with the bytes of each page
     "Set a paper with typst; same paper, same bytes."
-    _typst() # or an error
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         blocks = [_with_files(b, n, folder, tmp) for n, b in enumerate(doc["blocks"])]

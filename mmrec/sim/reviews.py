@@ -340,8 +340,8 @@ _TYPOS = {
     "expected": "expeted", "perfect": "perfact", "birthday": "birhday", "favourite": "favorite",
     "neighbour": "neighbor", "friend": "freind", "husband": "huband", "would": "woud"}
 _EMOJI = {
-    "delighted": "😍❤🥰🎉", "pleased": "👍🙂😊", "lukewarm": "😐🤷", "let down": "😕👎🙁", "angry": "😡🤬🗑",
-    None: "📦👗🧦🐶🌧"}
+    "delighted": "😍❤🥰🎉", "pleased": "👍🙂😊", "lukewarm": "😐🤷", "let down": "😕👎🙁",
+    "angry": "😡🤬🗑", None: "📦👗🧦🐶🌧"}
 
 # %% ../../nbs/05_sim.reviews.ipynb #fd6a75cd
 def _sloppy(text, rng):
