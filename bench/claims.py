@@ -6,12 +6,15 @@
                                                                     any data, with the options of `mmrec compare`
 
 Also what each leak is worth (built-in shop) and, where reviews have a time, what is known before a review is written. Gains are in points of
-accuracy with 95 % intervals over products; verdicts after Holm's correction. They go to bench/results/evidence.json, which chapter 23 reads.
+accuracy with 95 % intervals over products; verdicts after Holm's correction. They go to bench/results/evidence.json, which the chapters of evidence read.
 """
 import sys, tempfile
 from dataclasses import replace
 from mmrec.cli import make_parser
-from mmrec.evidence.claims import LADDER, Trial, ablate, before_study, gain_of, judge_claims, leak_ladder, leak_worth, make_study
+from mmrec.evidence.trials import Trial, ablate, gain_of, make_study
+from mmrec.evidence.leaks import LADDER, leak_ladder, leak_worth
+from mmrec.evidence.before import before_study
+from mmrec.evidence.claims import judge_claims
 from mmrec.pipeline import RunConfig
 from record import record
 

@@ -3,14 +3,15 @@
     python bench/verdicts.py                 250 families of three claims a setting (ten minutes); then fitted models in 80 worlds each (half an hour on one core)
     python bench/verdicts.py --fitted 0      without the fitted models
 
-The rule is that of chapter 19: *helps* and *hurts* need the gain and the gain over the control. Beside it stands the verdict by the gain alone.
+The rule is that of `mmrec.eval.statistics`: *helps* and *hurts* need the gain and the gain over the control. Beside it stands the verdict by the gain alone.
 Sizes are those of the made-up shops with 4,000 and 25,000 reviews, three splits pooled. Claims go to bench/results/evidence.json.
 """
 import argparse
 from dataclasses import replace
 import numpy as np
 import pandas as pd
-from mmrec.evidence.claims import Trial, ablate, exact_gain, gain_of, graded, made_up_study
+from mmrec.evidence.trials import Trial, ablate, gain_of
+from mmrec.evidence.worlds import exact_gain, graded, made_up_study
 from mmrec.eval.statistics import compare_paired, judge
 from record import record
 

@@ -3,10 +3,14 @@ from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from mmrec.core import MmrecError
-from mmrec.evidence.claims import (CLAIMS, CONTROLS, Study, Trial, _others, ablate, ablation_table, before_study, claim_trials, exact_gain, gain_of, graded, judge_claims,
-                            judge_world, known_before, leak_ladder, made_up_study, past_mean, pooled, readable, row_scores, shuffled_words, slice_table, slices_of, split_of, spoil, trials)
-from mmrec.sim.world import PICTURE, TEXT, fashion_world
+from mmrec.evidence.trials import (CONTROLS, Study, Trial, _others, ablate, ablation_table, gain_of, plot_ablation, pooled,
+                                   row_scores, said, shuffled_words, slice_table, slices_of, split_of, spoil, trials)
+from mmrec.evidence.worlds import exact_gain, graded, judge_world, made_up_study
+from mmrec.evidence.leaks import leak_ladder, leak_worth
+from mmrec.evidence.before import before_study, known_before, past_mean
+from mmrec.evidence.claims import CLAIMS, _families, claim_trials, judge_claims, readable
 from mmrec.sim.reviews import reachable
+from mmrec.sim.world import PICTURE, TEXT, fashion_world
 from mmrec.features.text import TfidfSVD
 
 
@@ -63,7 +67,7 @@ def test_each_control_changes_its_own_thing_alone():
 
 
 def test_an_ablation_resumes_and_a_torn_file_is_made_again(tmp_path, monkeypatch):
-    import mmrec.evidence.claims.claims as ev
+    import mmrec.evidence.trials as ev
     s, wanted = study(), trials(evidence=[(), ("text:toy",), ("text:toy", "image:toy")], fusion=["early", "stacked"], seed=[0, 1])
     ran = []
     once = ev.run_trial
@@ -138,7 +142,6 @@ def test_columns_that_tell_nothing_and_cost_something_do_no_harm(columns):
 
 def test_the_control_of_an_added_modality_has_the_same_columns():
     "Pictures of other products, not noise, which costs more: noise would make useless pictures look telling."
-    from mmrec.evidence.claims import _families
     s = study(picture=2., products=100)
     t = claim_trials(s, words="text:toy", pictures="image:toy")
     assert t["both_shuffled"].control == "pictures shuffled" and t["picture_other_text"].control == "text shuffled"
@@ -150,7 +153,6 @@ def test_the_control_of_an_added_modality_has_the_same_columns():
 
 
 def test_the_best_of_the_evidence_is_not_drawn_for_controls():
-    from mmrec.evidence.claims import plot_ablation
     s = study()
     t = Trial(("text:toy", "image:toy"))
     table = ablation_table(s, ablate(s, [t, replace(t, control="pictures shuffled"), replace(t, control="text hidden")]), 50)
@@ -262,7 +264,6 @@ def test_shuffled_words_are_the_same_words():
 
 
 def test_a_leak_is_measured_on_the_same_reviews():
-    from mmrec.evidence.claims import leak_worth
     s = study(picture=0., quality=2., products=100, each=12)
     honest, leaky = (split_of(s, Trial(split=x)) for x in ("halved", "leaky"))
     assert np.array_equal(honest.test, leaky.test) and len(honest.train) == len(leaky.train) and np.array_equal(honest.valid, leaky.valid)
@@ -272,7 +273,6 @@ def test_a_leak_is_measured_on_the_same_reviews():
 
 
 def test_two_models_that_answer_alike_show_nothing():
-    from mmrec.evidence.claims import said
     from mmrec.eval.statistics import compare_paired
     hits = np.arange(40) % 3 == 0
     assert said(compare_paired(hits, hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("cannot tell")

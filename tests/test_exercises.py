@@ -44,7 +44,11 @@ WRONG = { # (chapter, number of the exercise): answers that one might give, and 
     ("50_report.page", 1): [1, 2], ("50_report.page", 2): [4, 8, 18], ("50_report.page", 3): [.25, 2, 4],
     ("51_report.explorer", 1): [.6, .4, .2, -.3], ("51_report.explorer", 2): [[-1, .923], [.923, .923], [1, -1]], ("51_report.explorer", 3): [["B", "D", "B"], ["B", "C", "C"], ["B", "D"]],
     ("55_pipeline", 1): ["mmrec run", "mmrec run --split product --n-images 0 --epochs 50"], ("55_pipeline", 2): [3, 4, 5], ("55_pipeline", 3): ["b", "c"],
-    ("60_evidence.claims", 1): [36, 12, 9], ("60_evidence.claims", 2): [4, 3.4, 5], ("60_evidence.claims", 3): ["a", "b"],
+    ("60_evidence.trials", 1): [36, 12, 9], ("60_evidence.trials", 2): [15, 3, 7],
+    ("61_evidence.worlds", 1): ["a", "b"], ("61_evidence.worlds", 2): [10, .1, 20, -10],
+    ("62_evidence.leaks", 1): [901, 951, 850, 800], ("62_evidence.leaks", 2): ["course", "random", "item", "time"],
+    ("63_evidence.before", 1): [4, 3.4, 5], ("63_evidence.before", 2): [1, .6, .625, 4.375],
+    ("64_evidence.claims", 1): [[2, 1.5, 3.5], [2, -1.5, 3.5], [2, 3.5, 1.5], [62, 58.5, 3.5]], ("64_evidence.claims", 2): [10, 4, 3],
     ("66_report.paper", 1): ["Table 2", "Figure 1", "Figure 3"], ("66_report.paper", 2): ["makes a difference", "p"], ("66_report.paper", 3): [{"epochs", "items", "download"}, {"items"}, {"epochs"}],
     ("89_cli", 1): [[1, 1, 0, 1], [2, 2, 0, 2], [1, 2, 0, 1]], ("89_cli", 2): [6, 8, 9],
 }

@@ -10,9 +10,6 @@ NAMES = tuple(sorted(p.stem for p in NBS.glob("*.ipynb") if p.name[0] not in "._
 MEDIAN, NINE_IN_TEN, LONGEST = 5, 15, 30 # lines of a cell: of half of them, of nine in ten, of any
 RUN = 3                                  # code cells that may follow each other without prose
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
-LARGER = {"60_evidence.claims": 300*1024}       # the longest chapter: a third of its file is text
-# Chapters that define more than they show, a parameter a line: what half and nine in ten of their cells may have instead. No chapter should join them.
-LONGER = {"60_evidence.claims": (6, 17)}
 
 
 @dataclass
@@ -153,9 +150,8 @@ def cell_length(nb):
         if len(lines(c)) > LONGEST: yield f"cell {i} has {len(lines(c))} lines, {LONGEST} are the limit"
     if not found: return
     median, ninth = statistics.median(found), sorted(found)[int(.9*(len(found) - 1))]
-    half, most = LONGER.get(nb.name, (MEDIAN, NINE_IN_TEN))
-    if median > half: yield f"half of the cells have {median:.0f} lines or more, {half} are the limit"
-    if ninth > most: yield f"one cell in ten has {ninth} lines or more, {most} are the limit"
+    if median > MEDIAN: yield f"half of the cells have {median:.0f} lines or more, {MEDIAN} are the limit"
+    if ninth > NINE_IN_TEN: yield f"one cell in ten has {ninth} lines or more, {NINE_IN_TEN} are the limit"
 
 
 @rule(add(6, "1", "2", "3"))
@@ -200,8 +196,7 @@ def _size(x): return len(json.dumps(x, ensure_ascii=False).encode())
 def outputs_small(nb):
     size = sum(_size(c["outputs"]) for _, c in nb.code if c.get("outputs"))
     if size > OUTPUTS: yield f"outputs of {size/1000:.0f} KB, {OUTPUTS//1000} are the limit; " + ", ".join(f"cell {i} {_size(c['outputs'])/1000:.0f}" for i, c in sorted(nb.code, key=lambda ic: -_size(ic[1].get("outputs", [])))[:3])
-    limit = LARGER.get(nb.name, FILE)
-    if nb.size > limit: yield f"a file of {nb.size/1024:.0f} KiB, {limit//1024} are the limit"
+    if nb.size > FILE: yield f"a file of {nb.size/1024:.0f} KiB, {FILE//1024} are the limit"
 
 
 @rule(add(6, "1/0", outputs=[dict(output_type="error", ename="ZeroDivisionError")]))
@@ -334,12 +329,6 @@ def test_an_exercise_with_its_solution_passes():
 def read(name):
     path = NBS/f"{name}.ipynb"
     return Notebook(name, json.loads(path.read_text(encoding="utf8"))["cells"], NAMES, path.stat().st_size)
-
-
-@pytest.mark.parametrize("name", LONGER)
-def test_no_allowance_outlives_its_need(name, monkeypatch):
-    monkeypatch.delitem(LONGER, name)
-    assert any(cell_length(read(name))), f"{name}.ipynb keeps to the rule: take it off LONGER"
 
 
 @pytest.mark.parametrize("name", NAMES)

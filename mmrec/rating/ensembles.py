@@ -36,7 +36,7 @@ def model(
     class_weight=None, # None: aim at accuracy and log loss; 'balanced': each star counts the same
     seed=0,            # decides all that is drawn
     **options,         # settings of `RatingClassifier`, or of `Tuned` for the others
-):                     # with fit(X, y, validation_data=None, groups=None), predict and predict_proba
+):                     # has fit(X, y, validation_data=None, groups=None), predict and predict_proba
     "The rating model of that name."
     network = {"class_weight": class_weight, "seed": seed, **options}
     if name == "network": return RatingClassifier(**network)
@@ -212,7 +212,7 @@ def fused(
     model,           # an estimator, see `model`
     modalities=None, # names of the blocks to use; None: all
     **options,       # settings of that way of joining
-):                   # with fit(X, y, validation_data=None, groups=None) on a dict of blocks, as above
+):                   # with fit(X, y, validation_data=None, groups=None) on a dict of blocks
     "A model on several modalities, joined in that way."
     ways = dict(early=EarlyFusion, late=LateFusion, stacked=StackedFusion)
     if how not in ways:

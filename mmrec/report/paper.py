@@ -22,7 +22,7 @@ from ..core import (MADE, MmrecError, _plain, atomic_path, claimed, content_key,
                         foreign, is_empty_folder, publish_into, static_file)
 from ..eval import measures as ev
 from ..eval.statistics import compare_measures, judge
-from ..evidence.claims import said
+from ..evidence.trials import said
 from ..pipeline import RunConfig, run, versions
 from .page import (COLUMNS, STYLE, as_run_writes, png_bytes, read_metrics, result_table,
                                run_file, run_table, with_interval)
