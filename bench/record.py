@@ -34,7 +34,7 @@ def measured(argv, **env):
     return out, seconds, peak[0]
 
 
-def others_load(last={}):
+def others_load(last={}): # noqa: B006 # it remembers the record before
     "Cores that other processes kept busy since the record before: by all processes less by this one and its children."
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     own, times = sum(u.ru_utime + u.ru_stime for u in usage), psutil.cpu_times()

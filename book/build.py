@@ -482,7 +482,7 @@ def chapter_notebook(chapter, links, after_title=()):
             if text.strip(): cells.append(dict(cell, source=text.splitlines(True), metadata={}))
         elif cell["cell_type"] == "code":
             if made := code_cells(cell, chapter, links.numbers):
-                defined = re.findall(r"^(?:def (?=\w+\((?!\s*self\b))|class )(\w+)", source(cell), re.M) if "#| export" in source(cell) else []
+                defined = re.findall(DEFINED, source(cell), re.M) if "#| export" in source(cell) else []
                 mine = [n for n in defined if chapter.module in links.names.home.get(n, [])]
                 if mine: cells.append(dict(cell_type="markdown", id="", metadata={}, source="\n".join(f"({place(chapter.module, n)})=" for n in mine).splitlines(True)))
                 cells += made
@@ -517,15 +517,24 @@ def _entry(d, module, names, chapter, depth=4, prefix=""):
     if chapter: out += [f"[Told in the chapter](#{place(module.name, d.name)})", ""]
     return out + ["`"*depth, ""]
 
+DEFINED = r"^(?:def (?=\w+\((?!\s*self\b))|class )(\w+)"
+
+def told_in(chapter):
+    "What the cells that the book shows define."
+    cells = [source(c) for c in chapter.cells if c["cell_type"] == "code"] if chapter else []
+    shown = [s for s in cells if "#| export" in s and not re.search(r"^#\|\s*hide\b", s, re.M)]
+    return {name for s in shown for name in re.findall(DEFINED, s, re.M)}
+
 def api_page(module, names, chapter):
     "The page of one module."
+    told = told_in(chapter)
     where = f"Told in chapter [{chapter.heading}](../{chapter.stem}.ipynb)." if chapter else ""
     out = [f"# mmrec.{module.name}", "", escape(module.doc.split("\n")[0]), "", where, "", f"```{{py:module}} mmrec.{module.name}", "```", ""]
     for title, kind in (("Functions", "function"), ("Classes", "class"), ("Constants", "data")):
         found = [module.defined[n] for n in module.exports if n in module.defined and module.defined[n].kind == kind]
         if not found: continue
         out += [f"## {title}", ""]
-        for d in sorted(found, key=lambda d: d.line): out += _entry(d, module, names, chapter if kind != "data" else None)
+        for d in sorted(found, key=lambda d: d.line): out += _entry(d, module, names, chapter if kind != "data" and d.name in told else None)
     return "\n".join(out)
 
 def api_index(modules, by_module):

@@ -1,8 +1,11 @@
-"""A multimodal recommender from user reviews and product images. What most users need stands here and is loaded when it is first named."""
+"""A multimodal recommender from user reviews and product images.
+
+What most users need stands here and is loaded when it is first named."""
 import importlib
 
 __version__ = "0.1.0"
-_HOME = {"load_dataset": "data.tables", "RunConfig": "pipeline", "run": "pipeline", "compare": "evidence.claims"}
+_HOME = {"load_dataset": "data.tables", "RunConfig": "pipeline", "run": "pipeline",
+         "compare": "evidence.claims"}
 __all__ = list(_HOME)
 
 

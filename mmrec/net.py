@@ -221,11 +221,11 @@ def _numbers(self:_Line, name):
     "The first numeric addresses of a name."
     family = urllib3.util.connection.allowed_gai_family()
     try:
-        found = socket.getaddrinfo(name.strip("[]"), self.port, family, socket.SOCK_STREAM)
+        said = socket.getaddrinfo(name.strip("[]"), self.port, family, socket.SOCK_STREAM)
     except socket.gaierror as e:
         raise urllib3.exceptions.NameResolutionError(name, self, e) from e
     except UnicodeError as e: raise urllib3.exceptions.LocationParseError(name) from e
-    found = list(dict.fromkeys((kind, where[0]) for kind, *_, where in found))
+    found = list(dict.fromkeys((kind, str(where[0])) for kind, *_, where in said))
     kinds = [kind for kind, _ in found]
     most = 2 if len(set(kinds)) > 1 else 4
     return [number for k, (kind, number) in enumerate(found) if kinds[:k].count(kind) < most]

@@ -6,7 +6,7 @@
 __all__ = ['COURSE', 'VERSIONS', 'BEST', 'TableChoices', 'SampleChoices', 'EncoderChoices', 'TrainingChoices', 'check_choices',
            'RunConfig', 'command_line', 'Protocol', 'protocol_of', 'built_in_shop', 'read_data', 'describe',
            'find_pictures', 'repeated_reviews', 'documents', 'text_vectors', 'image_vectors', 'versions', 'fit_network',
-           'Prepared', 'fit_one', 'fit_all', 'reachable', 'class_shares', 'reachable_scores', 'differences',
+           'Prepared', 'fit_one', 'fit_all', 'posteriors_of', 'class_shares', 'reachable_scores', 'differences',
            'save_figures', 'save_galleries', 'Bench', 'modality_blocks', 'note_pictures', 'read_rows', 'keep_best',
            'score_models', 'baselines', 'prepare', 'train', 'score', 'prediction_table', 'keep_explorable', 'write_run',
            'run']
@@ -38,7 +38,8 @@ from .rating.network import (SIDE_BY_SIDE, RatingClassifier, balanced_weights, l
 from .eval import measures as ev
 from .eval.statistics import compare_measures
 from .report.page import write_report
-from .report.explorer import item_table, review_table, write_explorable, write_explorer
+from .report.explorer import (explorable_items, explorable_reviews, write_explorable,
+                                   write_explorer)
 
 # %% ../nbs/55_pipeline.ipynb #54489dc9
 def _choice(default, help, **kw):
@@ -494,8 +495,8 @@ class Prepared:
     groups: pd.Series      # item to group of near-duplicates
     y: np.ndarray          # class numbers [n]
     split: object          # `Split`
-    blocks: dict = None    # modality to float array [n, d]; rows of NaN are missing
-    proba: dict = None     # model to test probabilities [m, K]: the baselines, later all
+    blocks: dict | None = None    # modality to float array [n, d]; rows of NaN are missing
+    proba: dict | None = None     # model to test probabilities [m, K]: the baselines, later all
     models: dict = field(default_factory=dict)  # name to `RatingClassifier`
     fusions: dict = field(default_factory=dict) # name to `Fusion`
 
@@ -557,7 +558,7 @@ def _truth_keys(rows, dtype):
     return pd.DataFrame(dict(user_id=rows["user"], parent_asin=rows["item"], timestamp=stamp))
 
 # %% ../nbs/55_pipeline.ipynb #76c999a9
-def reachable(
+def posteriors_of(
     shop, # the built-in shop
     rows, # test rows with user, item, time
 ):        # dict from 'text', 'image', 'text + image' to the posterior [m, K]; {}: no match
@@ -585,7 +586,7 @@ def _score(y, p, values, measure):
 # %% ../nbs/55_pipeline.ipynb #217aba5a
 def reachable_scores(
     y,         # true class numbers of the test rows [m]
-    posterior, # from `reachable`
+    posterior, # from `posteriors_of`
     values,    # value of each class [K]
 ):             # dict from measure to dict from model name to the best value on these rows
     "Score the exact posteriors."
@@ -822,7 +823,7 @@ _KNOWN = ("accuracy", "log loss", "calibration") # what of the exact posterior i
 def keep_best(
     table,     # scores of all models
     y,         # true class numbers of the test rows [m]
-    posterior, # from `reachable`
+    posterior, # from `posteriors_of`
     values, groups, config, # of each class, product of each row, the run's configuration
 ):             # the table, its rows of the reachable best mended
     "Leave in the rows of the reachable best what nobody can pass."
@@ -852,7 +853,7 @@ def score_models(
 ):               # (table of scores, reachable best, probabilities with the reachable ones)
     "Score all models on the test rows, and the best anyone can reach where it is known."
     values, groups, config = scale.values, rows["group"], bench.config
-    posterior = reachable(bench.shop, rows) if bench.shop else {}
+    posterior = posteriors_of(bench.shop, rows) if bench.shop else {}
     best = reachable_scores(y, posterior, values) if posterior else {}
     proba = proba | {BEST + n: p for n, p in posterior.items() if n in proba}
     table = ev.score_table(y, proba, values, groups, config.draws, config.seed)
@@ -998,8 +999,8 @@ def keep_explorable(
     with bench.meter.stage("neighbours") as row:
         items = pd.concat([p.data.items for p in prepared])
         items = items.drop_duplicates("item", ignore_index=True)
-        reviews = [review_table(p.name, p.rows.iloc[at], p.y[at]) for p, at in tests]
-        write_explorable(bench.folder, item_table(items, first.rows, first.blocks), reviews)
+        reviews = [explorable_reviews(p.name, p.rows.iloc[at], p.y[at]) for p, at in tests]
+        write_explorable(bench.folder, explorable_items(items, first.rows, first.blocks), reviews)
         row["note"] = f"{len(items):,} products"
 
 # %% ../nbs/55_pipeline.ipynb #cf9ed604

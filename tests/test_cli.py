@@ -427,12 +427,12 @@ def test_slips_end_in_one_line_and_code_2(capfd, line, says):
 def test_every_choice_is_one_that_a_run_accepts():
     "What the command line offers, the chapters know."
     from mmrec.features.engines import PRECISIONS
-    from mmrec.data.fields import FORMATS
+    from mmrec.data.fields import TABLE_FORMATS
     from mmrec.features.fusion import Fusion
     from mmrec.data.sampling import check_way
     from mmrec.sim.world import fashion_world
     offered = {f.name: f.metadata.get("choices") or f.metadata.get("some") for f in fields(pipeline.RunConfig)}
-    assert set(offered["precision"]) == {"auto", *PRECISIONS} and set(offered["format"]) == {"auto", "table", *FORMATS}
+    assert set(offered["precision"]) == {"auto", *PRECISIONS} and set(offered["format"]) == {"auto", "table", *TABLE_FORMATS}
     for way in offered["draw"]: check_way(way)
     for policy in offered["missing"]: Fusion(["text"], policy).fit(dict(text=np.eye(3)))
     for world in offered["shop_pictures"]: fashion_world(world)

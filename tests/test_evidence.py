@@ -277,3 +277,11 @@ def test_two_models_that_answer_alike_show_nothing():
     hits = np.arange(40) % 3 == 0
     assert said(compare_paired(hits, hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("cannot tell")
     assert said(compare_paired(hits, ~hits, np.arange(40)//4), "no effect larger than 1.0 points").startswith("no effect")
+
+
+def test_claims_of_which_none_can_be_judged_end_in_one_line():
+    "Pictures alone, and one text alone."
+    s = study(picture=0., products=60)
+    for kept in ("image:toy", "text:toy"):
+        with pytest.raises(MmrecError, match="none of the three claims can be judged"):
+            judge_claims(replace(s, blocks={kept: s.blocks[kept]}, memo={}), seeds=range(1), words="text:toy", transformer="text:none", pictures="image:toy")

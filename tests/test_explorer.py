@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from mmrec.core import MmrecError, write_json
-from mmrec.report.explorer import Explorer, _App, _anchor, centred, contributions, explore, item_table, nearest, product_vectors, review_table, write_explorable, write_explorer
+from mmrec.report.explorer import Explorer, _App, _anchor, centred, contributions, explore, explorable_items, nearest, product_vectors, explorable_reviews, write_explorable, write_explorer
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>"\'&'
 
@@ -38,7 +38,7 @@ def make_run(folder, modalities=("text", "image"), names=("1", "2", "3", "4", "5
     pd.concat(tables).to_parquet(folder/"predictions.parquet", index=False)
     values = [float(v) if v.replace(".", "").isdigit() else i for i, v in enumerate(names)]
     write_json(folder/"metrics.json", dict(name=EVIL, made_up=True, encoders={}, scale=dict(names=list(names), values=values), protocols={p: {} for p in protocols}))
-    write_explorable(folder, item_table(items, rows, blocks), [review_table(p, test, y) for p in protocols])
+    write_explorable(folder, explorable_items(items, rows, blocks), [explorable_reviews(p, test, y) for p in protocols])
     return folder
 
 

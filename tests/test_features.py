@@ -4,7 +4,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from mmrec.features import encode as features
 from mmrec.core import MmrecError
-from mmrec.features.encode import NOTHING, Encoder, FeatureStore, encode, key_numbers, list_stores, map_tensors, remove_store
+from mmrec.features.encode import NO_CONTENT, Encoder, FeatureStore, encode, key_numbers, list_stores, map_tensors, remove_store
 
 
 class Letters(Encoder):
@@ -132,7 +132,7 @@ print("go", flush=True); encode(Slow(), [f"text {{i}}" for i in range(400)], {st
 
 
 def test_numbers_of_keys():
-    assert key_numbers([]).dtype == np.uint64 and key_numbers([None, "f"*64]).tolist() == [int(NOTHING), 2**64 - 1]
+    assert key_numbers([]).dtype == np.uint64 and key_numbers([None, "f"*64]).tolist() == [int(NO_CONTENT), 2**64 - 1]
 
 
 def test_files_are_plain_safetensors(tmp_path):

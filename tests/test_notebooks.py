@@ -8,6 +8,7 @@ import pytest
 NBS = Path(__file__).parents[1]/"nbs"
 NAMES = tuple(sorted(p.stem for p in NBS.glob("*.ipynb") if p.name[0] not in "._"))
 MEDIAN, NINE_IN_TEN, LONGEST = 5, 15, 30 # lines of a cell: of half of them, of nine in ten, of any
+WIDEST = 100                             # columns of a line of code
 RUN = 3                                  # code cells that may follow each other without prose
 OUTPUTS, FILE = 200_000, 250*1024        # bytes
 
@@ -152,6 +153,13 @@ def cell_length(nb):
     median, ninth = statistics.median(found), sorted(found)[int(.9*(len(found) - 1))]
     if median > MEDIAN: yield f"half of the cells have {median:.0f} lines or more, {MEDIAN} are the limit"
     if ninth > NINE_IN_TEN: yield f"one cell in ten has {ninth} lines or more, {NINE_IN_TEN} are the limit"
+
+
+@rule(add(6, "x = " + " + ".join(["y"]*30)), add(6, "#| hide\nx = " + " + ".join(["y"]*30)))
+def width(nb):
+    for i, c in nb.code:
+        for line in text(c).splitlines():
+            if len(line) > WIDEST and not line.startswith("#|"): yield f"cell {i} has a line of {len(line)} columns, {WIDEST} are the limit"; break
 
 
 @rule(add(6, "1", "2", "3"))

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 from mmrec.features import vision
 from mmrec.core import MmrecError
 from mmrec.features.encode import encode
-from mmrec.features.vision import ClassicalVision, TorchvisionImage, colour_histogram, describe, find_object, hog, image_encoder, local_patterns
+from mmrec.features.vision import ClassicalVision, TorchvisionImage, colour_histogram, describe_picture, find_object, hog, image_encoder, local_patterns
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_place_and_size_of_the_object_hardly_matter():
     def row(x, y, r):
         picture = Image.new("RGB", (300, 240), (240, 240, 235))
         ImageDraw.Draw(picture).ellipse((x - r, y - r, x + r, y + 2*r), fill=(30, 90, 160))
-        return describe(*find_object(np.asarray(picture)))
+        return describe_picture(*find_object(np.asarray(picture)))
     near, far = np.abs(row(80, 80, 40) - row(200, 120, 50)).sum(), np.abs(row(80, 80, 40)).sum()
     assert near < .1*far
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 3), (96, 96)])
 def test_describe_any_shape(shape):
-    row = describe(np.full((*shape, 3), 7, np.uint8), np.ones(shape, bool))
+    row = describe_picture(np.full((*shape, 3), 7, np.uint8), np.ones(shape, bool))
     assert row.shape == (677,) and np.isfinite(row).all()
 
 

@@ -219,7 +219,7 @@ def line_batches(
     with open_bytes(path, encoding) as f, ThreadPoolExecutor(1) as pool:
         ahead, carry = pool.submit(_fill, f, this, 0, size, max_bytes, newline), 0
         while found := ahead.result():
-            ends, stop, begin = *found, int(found[0][-1]) if len(found[0]) else 0
+            (ends, stop), begin = found, int(found[0][-1]) if len(found[0]) else 0
             carry = min(stop - begin, max_bytes + 1)
             other[:carry] = this[begin:begin + carry]
             at, before = f.position, at
@@ -935,8 +935,9 @@ def _records(lines, source):
     "Line number, row and text of each record; `lines`: number and text, None for one too long."
     lines, back, taken = iter(lines), deque(), []
     def feed():
+        size = 0
         while line := back.popleft() if back else next(lines, None):
-            size = len(line[1] or "") if not taken else size + len(line[1] or "")
+            size = (size if taken else 0) + len(line[1] or "")
             taken.append(line)
             yield "\n" if line[1] is None else line[1]
             if len(taken) >= AHEAD[0] or taken and size > AHEAD[1]: return

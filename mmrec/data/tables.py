@@ -21,7 +21,7 @@ from .ratings import RatingScale, STARS, rating_key
 from .reading import MendedRow, _files, parse_row, sniff
 
 # %% ../../nbs/14_data.tables.ipynb #bcdd324a
-from .fields import (FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url,
+from .fields import (TABLE_FORMATS, ITEM_IN_REVIEWS, Notation, as_flag, best_image_url,
                                cells_of, check_columns, choose_columns, guess_columns, has_column,
                                is_missing, mended_text, plain_text, sentences, spec_columns,
                                survey, typed_notation, written_out, zeros_lost)
@@ -73,7 +73,7 @@ def _shown(self: CleaningLog, table, lines):
 class Plan:
     "How the files of a data set are read: decided before any row is kept."
     source: object    # `Source` of the reviews
-    format: str       # key of `FORMATS`, or 'table'
+    format: str       # key of `TABLE_FORMATS`, or 'table'
     mapping: dict     # field to column of the reviews
     notation: object  # `Notation` of the reviews
     scale: object     # `RatingScale`
@@ -116,7 +116,7 @@ def item_mapping(
     out, lost = [], set(columns or {})
     for source in map(sniff, paths):
         here, name = _named_here(columns, source, len(paths) == 1), source.path.name
-        if format not in FORMATS and key in source.columns: here = {"item": key, **here}
+        if format not in TABLE_FORMATS and key in source.columns: here = {"item": key, **here}
         _, mapping, guesses = choose_columns(source, "items", format, here)
         say = lambda what: f"item {what if what != 'item' else 'identifier'}"
         guessed += source.recognised
@@ -228,7 +228,7 @@ def _zeros(ids, others, width, source, other, guessed):
 def _scale(scale, format, evidence, source, guessed):
     "The rating scale: as named, as known, or as the ratings of all rows suggest."
     if scale is not None: return RatingScale.parse(scale)
-    return STARS if format in FORMATS else infer_scale(evidence.ratings, source.path, guessed)
+    return STARS if format in TABLE_FORMATS else infer_scale(evidence.ratings, source.path, guessed)
 
 # %% ../../nbs/14_data.tables.ipynb #e72749b9
 def infer_scale(

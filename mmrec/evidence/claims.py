@@ -87,6 +87,9 @@ def judge_claims(
     "Give each of the course project's claims a verdict on this study."
     t, results = _claim_results(study, base, seeds, folder, names)
     gains, controls = _families(study, results, t, measure=measure)
+    if not gains:
+        raise MmrecError("none of the three claims can be judged", where=study.name,
+                         fix="texts are needed, and pictures or a second encoder of texts")
     unit = dict(accuracy="points", MAE="stars").get(measure, "nats")
     table = judge(gains, controls, margin=margin, unit=unit)
     table["verdict"] = [said(gains[c], v) for c, v in table["verdict"].items()]

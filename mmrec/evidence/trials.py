@@ -24,8 +24,8 @@ from ..data.splits import product_groups, split_rows
 from ..rating.baselines import all_classes, majority_proba
 from ..rating.ensembles import fit_temperature, fused, model, with_temperature
 from ..eval.statistics import compare_paired
-from ..pipeline import (Bench, RunConfig, built_in_shop, image_vectors, protocol_of, reachable,
-                            read_rows, versions)
+from ..pipeline import (Bench, RunConfig, built_in_shop, image_vectors, posteriors_of,
+                            protocol_of, read_rows, versions)
 
 # %% ../../nbs/60_evidence.trials.ipynb #7d4facf1
 @dataclass
@@ -404,7 +404,7 @@ def make_study(
     data, rows, _ = read_rows(bench, "honest", protocol_of("honest", config))
     rows["group"] = rows["item"].map(product_groups(data.items))
     blocks = _blocks(data, rows, config, texts, images)
-    exact = reachable(bench.shop, rows) if bench.shop else {}
+    exact = posteriors_of(bench.shop, rows) if bench.shop else {}
     study = Study(data.name, rows, tuple(data.scale.values), blocks, exact)
     study.memo["notes"] = bench.notes
     return study

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AROUND', 'UNIFORM', 'GREY', 'WEIGHTS_TIMEOUT', 'CAFFE_MEAN', 'ImageEncoder', 'find_object', 'colour_histogram',
-           'gradients', 'hog', 'local_patterns', 'describe', 'ClassicalVision', 'headless', 'fetch_weights',
-           'read_weights', 'fill', 'TorchvisionImage', 'image_encoder']
+           'gradients', 'hog', 'local_patterns', 'describe_picture', 'ClassicalVision', 'headless', 'fetch_weights',
+           'read_weights', 'fill_weights', 'TorchvisionImage', 'image_encoder']
 
 # %% ../../nbs/24_features.vision.ipynb #f952cc7b
 import collections, contextlib, itertools, os, time
@@ -188,7 +188,7 @@ def _scaled(array, longest):
 
 # %% ../../nbs/24_features.vision.ipynb #29c8abe6
 def _in_square(array, fill):
-    "`array` in the middle of a square of its longer side, the rest filled with `fill`."
+    "`array` in the middle of a square of its longer side, the rest filled with `fill_weights`."
     h, w = array.shape[:2]; side = max(h, w)
     out = np.full((side, side, *array.shape[2:]), fill, dtype=array.dtype)
     out[(side - h)//2:(side - h)//2 + h, (side - w)//2:(side - w)//2 + w] = array
@@ -204,7 +204,7 @@ def _half(array):
 GREY = np.array([.299, .587, .114], dtype=np.float32) # brightness of red, green, blue
 
 # %% ../../nbs/24_features.vision.ipynb #e28e4a33
-def describe(
+def describe_picture(
     rgb,  # picture of an object [height, width, 3], 0 to 255
     mask, # True where the object is [height, width]
 ):        # float32 [677]
@@ -235,7 +235,7 @@ class ClassicalVision(ImageEncoder):
 def _prepare(self:ClassicalVision, picture):
     "The vector itself: what takes time is done where pictures are read."
     picture.thumbnail((256, 256), Image.Resampling.BILINEAR)
-    return describe(*find_object(np.asarray(picture)))
+    return describe_picture(*find_object(np.asarray(picture)))
 
 # %% ../../nbs/24_features.vision.ipynb #81f4cc38
 def headless(
@@ -277,8 +277,8 @@ def fetch_weights(
     path = Path(torch.hub.get_dir())/"checkpoints"/url.split("/")[-1]
     digits = path.stem.split("-")[-1]
     if path.is_file() and file_sha256(path).startswith(digits): return path
-    fix = (f"where there is a network run: curl -LO {url} ; copy the file here and name the encoder "
-           f"'{model}:{path.name}', or take 'classical'")
+    fix = (f"where there is a network run: curl -LO {url} ; copy the file here and name the "
+           f"encoder '{model}:{path.name}', or take 'classical'")
     try:
         with atomic_path(path) as part:
             _download(url, part)
@@ -317,7 +317,7 @@ def read_weights(
     return state
 
 # %% ../../nbs/24_features.vision.ipynb #c970f849
-def fill(
+def fill_weights(
     model, # name of a torchvision network, e.g. 'resnet50'
     state, # dict of name and tensor
     where, # the file, for messages
@@ -436,7 +436,7 @@ def load(self:TorchvisionImage):
     if hasattr(self, "engine_"): return self
     from torchvision.models import get_model_weights
     path, entry = self.weights_file()
-    net, self.lacking_ = fill(self.model, read_weights(path), path)
+    net, self.lacking_ = fill_weights(self.model, read_weights(path), path)
     # as torchvision does for its Inception weights
     if entry and hasattr(net, "transform_input"): net.transform_input = True
     self.recipe_ = (entry or next(iter(get_model_weights(self.model)))).transforms()

@@ -182,7 +182,7 @@ def fit(self:Tuned,
     X, y = _checked(X), np.asarray(y)
     self.classes_, self.n_features_in_ = _known_classes(X, y), X.shape[1]
     train, valid = self._parts(X, y, validation_data, groups)
-    self.kept_ = _telling(*train, self.columns)
+    self.kept_ = _telling(train[0], train[1], self.columns)
     train, valid = ((matrix[:, self.kept_], codes) for matrix, codes in (train, valid))
     settings = list(ParameterGrid(self.grid or {}))
     tried = [_judged(clone(self.estimator).set_params(**s), train, valid) for s in settings]

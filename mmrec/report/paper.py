@@ -6,7 +6,7 @@
 __all__ = ['MOST_SIGNS', 'MOST_ROWS', 'UNSEEN', 'WORKS', 'PAPER_STYLE', 'FILES', 'TOLD', 'NO_GROUPS', 'SAYINGS', 'SOURCES', 'KEY',
            'EXAMPLE', 'KINDS', 'QUESTIONS', 'Mark', 'Cite', 'Ref', 'heading', 'para', 'note', 'listing', 'bullets',
            'table', 'figure', 'cards', 'clean', 'reference', 'bibtex', 'resolve', 'Html', 'Md', 'typeset', 'RunFacts',
-           'read_run', 'comparisons', 'called', 'gains', 'gain_sentence', 'scored', 'percent', 'data_name', 'sources',
+           'read_run', 'comparisons', 'called', 'gains', 'gain_sentence', 'scored', 'percent', 'named_data', 'sources',
            'n_weights', 'gallery_items', 'config_lines', 'limits', 'paper', 'write_paper', 'config_file', 'read_config',
            'run_or_open', 'new_study']
 
@@ -248,7 +248,7 @@ def _typst():
 def _compiled(folder, seconds=120, **how):
     "The bytes of each file that typst makes of paper.typ in `folder`."
     _typst() # or an error
-    call = [sys.executable, "-I", str(static_file("typeset.py")), str(folder), json.dumps(how)]
+    call = [sys.executable, "-I", str(static_file("typeset.script")), str(folder), json.dumps(how)]
     failed = lambda what: MmrecError(what, where="typst", fix="write --to html, and print that")
     pipes = dict(capture_output=True, text=True, errors="replace")
     try: done = subprocess.run(call, timeout=seconds, **pipes)
@@ -497,7 +497,7 @@ def _facts(f, g):
         f=f, g=g, m=f.m, gains=[row for _, row in g.iterrows()], rows=_Rows(f, g), the=the,
         cite=Cite, ref=Ref, strong=partial(Mark, kind="strong"), bullets=bullets, table=table,
         listing=listing, figure=partial(_figure, f), gallery=partial(_gallery, f), called=called,
-        scored=scored, percent=percent, sources=sources, data_name=data_name, limits=limits,
+        scored=scored, percent=percent, sources=sources, named_data=named_data, limits=limits,
         n_weights=n_weights, gain_sentence=gain_sentence, config_lines=config_lines)
 
 def scored(
@@ -510,7 +510,7 @@ def scored(
 
 def percent(share): return "–" if share is None or not np.isfinite(share) else f"{100*share:.1f} %"
 
-def data_name(f): return f"“{f.m['name']}”" + (" (made-up data)" if f.m.get("made_up") else "")
+def named_data(f): return f"“{f.m['name']}”" + (" (made-up data)" if f.m.get("made_up") else "")
 
 # %% ../../nbs/66_report.paper.ipynb #59c8d489
 # What the main model reads and how large it is, figures and galleries where they are there
@@ -642,11 +642,11 @@ def _by_slice(f):
     "Rows: a slice, the number of its reviews, the accuracy on them; none without predictions."
     if f.predictions is None or not (found := _slices(f)): return []
     t, rows = f.of(f.plain), []
-    group, y, called = (t[k].to_numpy() for k in ("group" if "group" in t else "item", "actual",
-                                                  "predicted"))
+    columns = "group" if "group" in t else "item", "actual", "predicted"
+    group, y, predicted = (t[k].to_numpy() for k in columns)
     for name, at in found.items():
         values = f.m["scale"]["values"]
-        s = ev.score_intervals(y[at], called[at], values, group[at], 500).loc["accuracy"]
+        s = ev.score_intervals(y[at], predicted[at], values, group[at], 500).loc["accuracy"]
         rows.append([name, f"{at.sum():,}", f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"])
     return rows
 
@@ -754,7 +754,7 @@ def paper(
     f = read_run(folder)
     with as_run_writes(folder):
         blocks = _filled("paper.txt", f, gains(f))
-        title = title or f"Predicting ratings from {sources(f)}: {data_name(f)}"
+        title = title or f"Predicting ratings from {sources(f)}: {named_data(f)}"
         head = dict(title=title, author=author, date=f.m.get("finished", ""))
         return resolve(head | dict(blocks=blocks))
 

@@ -15,7 +15,7 @@ from ..core import (MmrecError, atomic_path, claimed, is_empty_folder, os_errors
                         publish_into, read_json, static_file, write_json)
 from .world import HIDDEN, PICTURE, TEXT, fashion_world
 from .pictures import GARMENTS, draw_item
-from .reviews import STYLES, say, write_review
+from .reviews import STYLES, phrase, write_review
 
 # %% ../../nbs/06_sim.shop.ipynb #2b2e763c
 _RECIPE = 2 # raise it whenever the same settings would make other files
@@ -91,7 +91,7 @@ def _item_title(noun, pen):
     "What a seller calls an item."
     shape = pen.choice(("{for} {sell} {sell} {noun} {extra}", "{sell} {noun} {for}",
                         "{for} {noun}, {sell}, {extra}"))
-    return say(shape, pen, noun=noun.title())
+    return phrase(shape, pen, noun=noun.title())
 
 # %% ../../nbs/06_sim.shop.ipynb #fce5fe2b
 def _make_reviews(world, items, n, seed):
@@ -135,7 +135,7 @@ def _write_title(text, told, rng, plural, noun):
         return (" ".join(re.sub(r"<br />", " ", html.unescape(text)).split()[:rng.randint(2, 6)])
                 + rng.choice(("", "...", "")))
     tone = told.get("tone") if kind < .75 else None
-    title = say(rng.choice(_TITLES[tone].split("|")), rng, plural, noun)
+    title = phrase(rng.choice(_TITLES[tone].split("|")), rng, plural, noun)
     return title[0].upper() + title[1:]
 
 # %% ../../nbs/06_sim.shop.ipynb #b7ee66ab
@@ -204,7 +204,7 @@ def _item_record(i, items, ratings, seed):
     "Item `i` as a record of the 2023 format; `ratings` are its stars, future ones included."
     pen, title = random.Random(f"{seed} item {i}"), items["title"][i]
     details = _item_details(_milliseconds(items["born"][i]), pen)
-    about = ([say("{noun} {extra}. {sell}, {sell}.", pen, noun=items["noun"][i])]
+    about = ([phrase("{noun} {extra}. {sell}, {sell}.", pen, noun=items["noun"][i])]
              if pen.random() < .07 else [])
     return dict(main_category="AMAZON FASHION",
                 title=title.replace("&", "&amp;") if pen.random() < .5 else title,
