@@ -18,7 +18,7 @@ def readme(root=ROOT):
     text, resources = MarkdownExporter(config=hide).from_notebook_node(front)
     if resources.get("outputs"): sys.exit("nbs/index.ipynb: a cell shows a picture; link a file in nbs/img instead")
     text = re.sub(r"^#\| ?\w.*\n", "", text, flags=re.M)
-    text = re.sub(r"\]\((img/|\d\d_\w+\.ipynb)", r"](nbs/\1", text)
+    text = re.sub(r"\]\((img/|\d\d_[\w.]+\.ipynb)", r"](nbs/\1", text)
     return "<!-- Made from nbs/index.ipynb by `make readme`: edit there. -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -61,3 +61,9 @@ def test_the_package_shows_what_users_need_and_loads_it_when_it_is_named():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0] == f"{sorted(mmrec.__all__)} []" and said[1] == str(mmrec.__all__) and {*mmrec.__all__} <= {*dir(mmrec)}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"): mmrec.nothing
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files(name):
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT/name).read_text(encoding="utf8"))
+    assert not [link for link in links if ":" not in link and not (ROOT/link).exists()]
