@@ -6,8 +6,8 @@
 __all__ = ['NO_PERMISSION', 'REMEDIES', 'MAKING', 'NOTE', 'UMASK', 'MADE', 'PALETTE', 'ORDERED', 'printable', 'MmrecError',
            'os_errors', 'foreign', 'reads', 'sweep', 'refuse_foreign', 'publish', 'publish_free', 'is_empty_folder',
            'publish_into', 'atomic_path', 'claimed', 'complain', 'atomic_folder', 'workplace', 'write_json',
-           'read_json', 'content_key', 'file_sha256', 'static_file', 'unchanged', 'no_gc', 'seed_everything',
-           'progress', 'StageMeter', 'figure_style', 'answer_code', 'check_answer']
+           'read_json', 'content_key', 'file_sha256', 'static_file', 'static_text', 'unchanged', 'no_gc',
+           'seed_everything', 'progress', 'StageMeter', 'figure_style', 'answer_code', 'check_answer']
 
 # %% ../nbs/00_core.ipynb #3823df9d
 import contextlib, errno, fcntl, functools, gc, hashlib, importlib.resources, itertools, json, math
@@ -454,6 +454,13 @@ def static_file(
 ) -> Path:     # path
     "A file that comes with the package."
     return Path(str(importlib.resources.files("mmrec")/"static"/name))
+
+# %% ../nbs/00_core.ipynb #e1216595
+def static_text(
+    name: str, # of a text among them
+) -> str:      # what it says
+    "A text that comes with the package."
+    return static_file(name).read_text(encoding="utf8")
 
 # %% ../nbs/00_core.ipynb #b0dfa89e
 def _stamps(path):

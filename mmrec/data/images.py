@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np, pandas as pd, requests
 from fastcore.basics import patch
 from PIL import Image, ImageOps
-from ..core import REMEDIES, MmrecError, PALETTE, figure_style, os_errors, progress, static_file
+from ..core import REMEDIES, MmrecError, PALETTE, figure_style, os_errors, progress, static_text
 from ..net import (LineError, Lines, OneHop, is_private, line_errors, one_line, passing,
                        pause_after, pieces, retry_after, said_length, url_name, web_address,
                        web_host)
@@ -146,7 +146,7 @@ def image_id(
     return url_name(url).partition(".")[0]
 
 # %% ../../nbs/18_data.images.ipynb #e2eeadf0
-PLACEHOLDERS = tuple(static_file("placeholders.txt").read_text().split())
+PLACEHOLDERS = tuple(static_text("placeholders.txt").split())
 
 def check_url(
     url,                 # address of a picture, '' for none

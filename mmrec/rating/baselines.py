@@ -140,6 +140,17 @@ def _cut(self:Steered, X, codes, groups):
     train = np.sort(np.concatenate([cut.train, cut.valid]))
     return (X[train], codes[train]), (X[cut.test], codes[cut.test])
 
+# %% ../../nbs/32_rating.baselines.ipynb #8b522cd7
+@patch
+def _as_trained(self:Steered, X, kind):
+    "`X` as a matrix; refuses other columns than those of the training rows."
+    X = _checked(X)
+    if X.shape[1] != self.n_features_in_:
+        said = f"{X.shape[1]} columns, but the {kind} was trained on {self.n_features_in_}"
+        raise MmrecError(said, where=type(self).__name__,
+                         fix="use the same encoders and the same Fusion as in training")
+    return X
+
 # %% ../../nbs/32_rating.baselines.ipynb #660d84ea
 class Tuned(Steered):
     "A scikit-learn classifier whose settings are chosen on the rows that would steer the network."
@@ -214,10 +225,6 @@ def predict_proba(self:Tuned,
     "Probabilities of the classes."
     from sklearn.utils.validation import check_is_fitted
     check_is_fitted(self, "model_")
-    X = _checked(X)
-    if X.shape[1] != self.n_features_in_:
-        said = f"{X.shape[1]} columns, but the model was trained on {self.n_features_in_}"
-        raise MmrecError(said, where="Tuned",
-                         fix="use the same encoders and the same Fusion as in training")
+    X = self._as_trained(X, "model")
     proba = self.model_.predict_proba(X[:, self.kept_])
     return all_classes(proba, self.model_.classes_, len(self.classes_))

@@ -194,11 +194,7 @@ def predict_proba(self:RatingClassifier,
     "Probabilities of the classes."
     from sklearn.utils.validation import check_is_fitted
     check_is_fitted(self, "network_")
-    X = _checked(X)
-    if X.shape[1] != self.n_features_in_:
-        said = f"{X.shape[1]} columns, but the network was trained on {self.n_features_in_}"
-        raise MmrecError(said, where="RatingClassifier",
-                         fix="use the same encoders and the same Fusion as in training")
+    X = self._as_trained(X, "network")
     return np.asarray(self.network_.predict(X, batch_size=1024, verbose=0))
 
 # %% ../../nbs/33_rating.network.ipynb #13d441f6
@@ -283,7 +279,7 @@ def _n_weights(sizes, n_classes): # dense layers and batch normalisation
 # %% ../../nbs/33_rating.network.ipynb #16e5c156
 def _with_weights(model, about, path):
     "The network that the settings describe, with the weights of a file."
-    with warnings.catch_warnings():
+    with _BUILDING, warnings.catch_warnings(): # filters are the process's, not the thread's
         warnings.simplefilter("ignore") # the optimiser's state is not wanted
         net = build_network(about["n_features"], len(about["classes"]), model.hidden, model.dropout,
                             model.learning_rate, model.seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from ..core import MADE, MmrecError, atomic_path, static_file
+from ..core import MADE, MmrecError, atomic_path, static_text
 from ..eval.measures import policy, thumbnail
 from ..data.images import ImageError, open_picture
 from .page import STYLE, as_run_writes, data_line, read_metrics, run_file, run_table
@@ -306,7 +306,7 @@ def users(self:Explorer,
     return _most_first(table, table["user"], query)
 
 # %% ../../nbs/51_report.explorer.ipynb #42b63adc
-LOOKS = f"<style>{static_file('entry.css').read_text(encoding='utf8')}</style>"
+LOOKS = f"<style>{static_text('entry.css')}</style>"
 
 # %% ../../nbs/51_report.explorer.ipynb #1680e868
 @functools.lru_cache(maxsize=2048)
@@ -643,7 +643,7 @@ def _anchor(kind, key):
 
 # %% ../../nbs/51_report.explorer.ipynb #fe9cc45a
 PAGE, PAGE_SCRIPT, PAGE_STYLE = (
-    static_file(f"explorer.{kind}").read_text(encoding="utf8") for kind in ("html", "js", "css"))
+    static_text(f"explorer.{kind}") for kind in ("html", "js", "css"))
 PAGE_FIRST = 'document.documentElement.className = "js"' # before anything is drawn
 
 # %% ../../nbs/51_report.explorer.ipynb #b532d7cf

@@ -11,7 +11,7 @@ import base64, os, re, stat
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..core import MADE, MmrecError, atomic_path, foreign, read_json, static_file
+from ..core import MADE, MmrecError, atomic_path, foreign, read_json, static_text
 from ..eval.measures import gallery_html, policy, read_gallery
 from ..data.images import ImageError, open_picture
 
@@ -100,8 +100,8 @@ def result_table(
     return pd.DataFrame(columns).fillna("–").rename_axis("model")
 
 # %% ../../nbs/50_report.page.ipynb #a3fd52ee
-STYLE = static_file("page.css").read_text(encoding="utf8")
-REPORT = static_file("report.html").read_text(encoding="utf8")
+STYLE = static_text("page.css")
+REPORT = static_text("report.html")
 
 # %% ../../nbs/50_report.page.ipynb #23164800
 def _html(rows, floats="{:.3f}"):

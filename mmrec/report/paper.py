@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from ..core import (MADE, MmrecError, _plain, atomic_path, claimed, content_key, file_sha256,
-                        foreign, is_empty_folder, publish_into, static_file)
+                        foreign, is_empty_folder, publish_into, static_file, static_text)
 from ..eval import measures as ev
 from ..eval.statistics import compare_measures, judge
 from ..evidence.trials import said
@@ -74,7 +74,7 @@ def clean(
     "Text without line breaks, control characters and reversals of direction."
     return re.sub(r"\s+", " ", UNSEEN.sub("", str(text)[:MOST_SIGNS]))
 
-_BIB = static_file("paper.bib").read_text(encoding="utf8")
+_BIB = static_text("paper.bib")
 WORKS = {m[1]: m[0] for m in re.finditer(r"^@\w+\{(\w+),\n.*?^\}\n", _BIB, re.M | re.S)}
 
 def reference(
@@ -152,20 +152,24 @@ def resolve(
     return head | dict(works=works, blocks=blocks)
 
 # %% ../../nbs/66_report.paper.ipynb #6a606c16
+def _template(name, filters, **how):
+    "A template of the package; a name that is not given is an error."
+    from jinja2 import Environment, StrictUndefined
+    env = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **how)
+    env.filters.update(filters)
+    return env.from_string(static_text(name))
+
 def _rendered(name, doc, escape, filters=(), **more):
     "A resolved paper in a template of the package; what is filled in is escaped by `escape`."
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     safe = lambda x: x if hasattr(x, "__html__") else Markup(escape(str(x)))
-    env = Environment(autoescape=True, finalize=safe, undefined=StrictUndefined, trim_blocks=True,
-                      lstrip_blocks=True, keep_trailing_newline=True)
-    for key, make in dict(filters).items():
-        env.filters[key] = lambda *args, make=make: Markup(make(*args))
-    template = env.from_string(static_file(name).read_text(encoding="utf8"))
-    return template.render(doc=doc, **more)
+    marked = {key: lambda *args, make=make: Markup(make(*args))
+              for key, make in dict(filters).items()}
+    how = dict(autoescape=True, finalize=safe, keep_trailing_newline=True)
+    return _template(name, marked, **how).render(doc=doc, **more)
 
 # %% ../../nbs/66_report.paper.ipynb #bd3ae654
-PAPER_STYLE = STYLE + static_file("paper.css").read_text(encoding="utf8")
+PAPER_STYLE = STYLE + static_text("paper.css")
 
 class Html:
     "A web page."
@@ -476,15 +480,11 @@ def _as_blocks(text, kept):
 # %% ../../nbs/66_report.paper.ipynb #9452e191
 def _filled(name, f, g):
     "The blocks of a text of the package, filled from a run and its `gains`."
-    from jinja2 import Environment, StrictUndefined
     kept = []
     def keep(value):
         kept.append(value)
         return f"\0{len(kept) - 1}\0"
-    env = Environment(finalize=keep, undefined=StrictUndefined, trim_blocks=True,
-                      lstrip_blocks=True)
-    env.filters["n"] = "{:,}".format
-    template = env.from_string(static_file(name).read_text(encoding="utf8"))
+    template = _template(name, dict(n="{:,}".format), finalize=keep)
     return _as_blocks(template.render(_facts(f, g)), kept)
 
 # %% ../../nbs/66_report.paper.ipynb #17b0501b
@@ -896,7 +896,7 @@ def run_or_open(
 # %% ../../nbs/66_report.paper.ipynb #990c5ad0
 # The files of a study
 
-_STUDY = json.loads(static_file("study.ipynb").read_text(encoding="utf8"))
+_STUDY = json.loads(static_text("study.ipynb"))
 QUESTIONS = [text[2:-2] for cell in _STUDY["cells"]
              if (text := "".join(cell["source"])).startswith("**")]
 
@@ -906,7 +906,7 @@ def _study_files(title, config):
     first, *cells = _STUDY["cells"]
     first = first | dict(source=[line.format(title=title) for line in first["source"]])
     notebook = json.dumps(_STUDY | dict(cells=[first, *cells]), indent=1, ensure_ascii=False)
-    readme = static_file("study.md").read_text(encoding="utf8")
+    readme = static_text("study.md")
     return {"study.ipynb": notebook + "\n", "study.toml": config_file(config),
             "README.md": readme.format(title=title, questions=asked)}
 

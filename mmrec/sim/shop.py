@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..core import (MmrecError, atomic_path, claimed, is_empty_folder, os_errors, progress,
-                        publish_into, read_json, static_file, write_json)
+                        publish_into, read_json, static_text, write_json)
 from .world import HIDDEN, PICTURE, TEXT, fashion_world
 from .pictures import GARMENTS, draw_item
 from .reviews import STYLES, phrase, write_review
@@ -20,7 +20,7 @@ from .reviews import STYLES, phrase, write_review
 # %% ../../nbs/06_sim.shop.ipynb #2b2e763c
 _RECIPE = 2 # raise it whenever the same settings would make other files
 HOST = "images.shop.invalid"
-_PLACEHOLDERS = tuple(static_file("placeholders.txt").read_text().split())
+_PLACEHOLDERS = tuple(static_text("placeholders.txt").split())
 
 # %% ../../nbs/06_sim.shop.ipynb #be4c9f17
 _NOUNS = {
